@@ -1,0 +1,6 @@
+"""Spherical and norm-aware optimizers for PyTorch that run at memory speed."""
+
+from sphere_fused.optim import SGDMRT, AdamG, AdamS, AdamSRT, AdamST
+
+__version__ = "0.1.0"
+__all__ = ["AdamG", "AdamS", "AdamSRT", "AdamST", "SGDMRT"]

@@ -1,0 +1,57 @@
+"""The backends and the choice between them.
+
+A backend is a module with NAME; `unavailable()`, why it cannot run on this machine; `reasons(entry)`,
+why it cannot step that parameter; and `run(plan, indices, hypers)`, which steps those entries of a
+plan that is ready. An empty list means it can.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import ModuleType
+
+from sphere_fused.backends import native, reference, triton
+from sphere_fused.plan import Entry, Plan
+
+BACKENDS: dict[str, ModuleType] = {b.NAME: b for b in (native, triton, reference)}
+log = logging.getLogger("sphere_fused")
+
+
+def allowed(backend: str | None, fused: bool | None) -> tuple[str, ...]:
+    """The names of the backends that these two arguments of an optimizer leave to choose from."""
+    if backend is not None and backend not in BACKENDS:
+        known = ", ".join(repr(name) for name in BACKENDS)
+        raise ValueError(f"unknown backend {backend!r}: the backends are {known}, or None to choose")
+    names = tuple(BACKENDS) if backend is None else (backend,)
+    if fused is not None:
+        names = tuple(name for name in names if (name == reference.NAME) != fused)
+    if not names:
+        raise ValueError(f"fused={fused} contradicts backend={backend!r}: leave one of them at None")
+    return names
+
+
+def select(entry: Entry) -> ModuleType:
+    """The first backend that can step `entry`, or the one it asks for.
+
+    Raises RuntimeError with every reason if that is none.
+    """
+    refusals = []
+    for name in entry.allowed:
+        reasons = BACKENDS[name].reasons(entry)
+        if not reasons:
+            return BACKENDS[name]
+        refusals += [f"{name}: {reason}" for reason in reasons]
+    raise RuntimeError(
+        f"no backend that was asked for can step {entry.name}:\n  " + "\n  ".join(refusals) + "\n"
+        "Leave backend and fused at None to let each parameter take the first that can."
+    )
+
+
+def assign(plan: Plan) -> list[tuple[ModuleType, list[int]]]:
+    """Each backend in use with the indices of the entries it steps."""
+    indices: dict[str, list[int]] = {}
+    for i, entry in enumerate(plan.entries):
+        indices.setdefault(select(entry).NAME, []).append(i)
+    for name, members in indices.items():
+        log.debug("%s steps %d of %d parameters", name, len(members), len(plan.entries))
+    return [(BACKENDS[name], members) for name, members in indices.items()]

@@ -1,0 +1,36 @@
+"""The compiled backend: C++ on CPUs."""
+
+from __future__ import annotations
+
+import torch
+
+from sphere_fused import plan as planning
+from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan
+
+NAME = "native"
+
+
+def unavailable() -> list[str]:
+    if planning._native is None:
+        return [f"the compiled module is missing: {planning.native_import_error}"]
+    return []
+
+
+def reasons(entry: Entry) -> list[str]:
+    if planning._native is None:
+        return unavailable()
+    found = []
+    if entry.param.device.type != "cpu":
+        found.append(f"it has no kernels for {entry.param.device.type} tensors yet")
+    if entry.geometry is None:
+        found.append(
+            f"shape {tuple(entry.param.shape)} with strides {entry.param.stride()} and "
+            f"channel_dims {entry.channel_dims} does not lie in memory as blocks of segments"
+        )
+    if entry.rule.name not in planning._native.RULES:
+        found.append(f"the rule '{entry.rule.name}' is not compiled in")
+    return found
+
+
+def run(plan: Plan, indices: list[int], hypers: list[GroupHyper]) -> None:
+    plan.native.step(indices, hypers, torch.get_num_threads())

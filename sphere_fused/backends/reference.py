@@ -1,0 +1,92 @@
+"""The four moves in plain torch: any device, any strides, any channel_dims; written to be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from sphere_fused.plan import Entry, GroupHyper, Plan
+from sphere_fused.rule import Gram, Hyper, Landing, Rule, Update
+
+NAME = "reference"
+
+
+def unavailable() -> list[str]:
+    return []
+
+
+def reasons(entry: Entry) -> list[str]:
+    return []
+
+
+def run(plan: Plan, indices: list[int], hypers: list[GroupHyper]) -> None:
+    for i in indices:
+        entry = plan.entries[i]
+        if entry.param.grad is not None:
+            step_parameter(entry, hypers[entry.group])
+
+
+def step_parameter(entry: Entry, hyper: GroupHyper) -> None:
+    state, p = entry.state, entry.param
+    h = hyper.at(count_step(state, entry), entry.dim)
+    w = p.to(entry.state_dtype)
+    g = h.sign * p.grad.to(w.dtype)
+    if h.weight_decay != 0.0:
+        g = g + h.weight_decay * w
+    m = state.get(entry.moment_key, torch.zeros((), dtype=w.dtype, device=w.device))
+    v = state.get("exp_avg_sq")
+
+    x, m, v = moments(entry.rule, g, m, v, h)
+    update = decide(entry.rule, w, x, g, v, entry.inside, h)
+
+    p.copy_(update.a_w * w + update.a_x * x + update.a_g * g)
+    if entry.keeps_moment:
+        if entry.rule.direction != "adam":
+            m = update.b_w * w + update.b_x * x + update.b_g * g
+        state[entry.moment_key].copy_(m)
+    if entry.rule.second_moment is not None:
+        v.copy_(update.s)
+
+
+def count_step(state: dict[str, Any], entry: Entry) -> Any:
+    """Increment `step`; returns it as a number, or as a tensor where reading it would wait."""
+    if not entry.counts_steps:
+        return 0
+    step = state["step"].add_(1)
+    return step.item() if step.is_cpu else step.double()
+
+
+def moments(
+    rule: Rule, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor | None, h: Hyper
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Move 1: the direction x, and the moments after it."""
+    if rule.direction == "previous":
+        return m.expand_as(g), m, v
+    m = h.beta1 * m + h.gain1 * g
+    if rule.direction == "moment":
+        return m, m, v
+    v.mul_(h.beta2).add_(h.gain2 * g * g)
+    return (m / h.bc1) / ((v / h.bc2).sqrt() + h.eps), m, v
+
+
+def decide(
+    rule: Rule,
+    w: torch.Tensor,
+    x: torch.Tensor,
+    g: torch.Tensor,
+    s: torch.Tensor | None,
+    inside: tuple[int, ...],
+    h: Hyper,
+) -> Update:
+    """Moves 2 and 3: the Gram, and what the rule makes of it."""
+
+    def inner(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a * b).sum(dim=inside, keepdim=True) if inside else a * b
+
+    gram = Gram(inner(w, w), inner(w, x), inner(x, x), inner(w, g), inner(g, g), inner(g, x))
+    update = rule.step(gram, s, h)
+    if rule.land is None:
+        return update
+    y = update.a_w * w + update.a_x * x
+    return rule.land(gram, Landing(inner(y, y), inner(w, y), inner(x, y)), update, h)

@@ -1,0 +1,128 @@
+"""AdamG: Adam on a product of unit spheres (Cho & Lee, NeurIPS 2017, arXiv 1709.09603)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim.optimizer import ParamsT
+
+from sphere_fused.optim.adams import AdamS
+from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.plan import GroupHyper
+from sphere_fused.rule import (
+    Gram,
+    Hyper,
+    Rule,
+    Scalar,
+    Update,
+    cos,
+    maximum,
+    minimum,
+    sin,
+    sqrt,
+    where,
+)
+from sphere_fused.segments import Dims
+
+
+def adamg(gram: Gram, s: Scalar, h: Hyper) -> Update:
+    r = sqrt(gram.ww)
+    wg = gram.wg / r
+    wx = gram.wx / r
+    hh = maximum(gram.gg - wg * wg, 0.0)
+    clip = where(hh > 0, minimum(h.grad_clip / sqrt(hh), 1.0), 1.0)
+    # x is the old moment; the new one is beta1 x + p (g - wg w/r), so that a clipped g loses no digits
+    p = h.gain1 * clip
+    mm = h.beta1 * h.beta1 * gram.xx + 2.0 * h.beta1 * p * (gram.gx - wg * wx) + p * p * hh
+    norm = sqrt(maximum(mm, 0.0))
+    s = h.beta2 * s + h.gain2 * clip * clip * hh
+    k = h.lr * sqrt(h.bc2) / (h.bc1 * sqrt(s + h.eps))
+    angle = k * norm
+    sinc = where(angle < 1e-4, 1.0 - angle * angle / 6.0, sin(angle) / angle)
+    a_w = (cos(angle) + sinc * k * p * wg) / r
+    a_x = -sinc * k * h.beta1
+    a_g = -sinc * k * p
+    b_w = (norm * sin(angle) - cos(angle) * p * wg) / r
+    b_x = cos(angle) * h.beta1
+    b_g = cos(angle) * p
+    return Update(s=s, a_w=a_w, a_x=a_x, a_g=a_g, b_w=b_w, b_x=b_x, b_g=b_g)
+
+
+class AdamG(AdamS):
+    """Adam whose segments are unit vectors, moved along geodesics of the sphere.
+
+        w <- w/|w|;  h = g - <g,w> w;  h <- h min(1, grad_clip/|h|)
+        m <- beta1 m + (1-beta1) h;  S <- beta2 S + (1-beta2) <h,h>
+        d = -lr sqrt(bc2)/bc1 m / sqrt(S + eps)
+        w' = cos|d| w + sin|d|/|d| d;  m <- cos|d| m + |m| sin|d| w
+
+    The segments are normalized when the optimizer is made, so make it before anything reads the
+    weights. Weight decay does nothing on the sphere.
+
+    Args:
+        lr: the learning rate; an angle per step, about.
+        grad_clip: the largest norm of a segment's gradient h, or None.
+        (the others): as `AdamS`. State as `AdamS`.
+
+    Raises:
+        ValueError: also for a segment that is zero. Otherwise as `AdamS`.
+
+    Cho & Lee, arXiv 1709.09603.
+    """
+
+    rule = Rule("adamg", adamg, direction="previous")
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | torch.Tensor = 1e-2,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        grad_clip: float | None = None,
+        channel_dims: tuple[int, ...] | None = (0,),
+        decoupled_weight_decay: bool = False,
+        maximize: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        backend: str | None = None,
+    ):
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "grad_clip": grad_clip,
+            "channel_dims": channel_dims,
+            "decoupled_weight_decay": decoupled_weight_decay,
+            "maximize": maximize,
+            "capturable": capturable,
+            "foreach": foreach,
+            "fused": fused,
+            "backend": backend,
+        }
+        SphereOptimizer.__init__(self, params, defaults)
+
+    def check_hyperparameters(self, group: dict[str, Any]) -> None:
+        super().check_hyperparameters(group)
+        if group["grad_clip"] is not None and not group["grad_clip"] > 0.0:
+            raise ValueError(f"grad_clip must be above 0 or None, not {group['grad_clip']}")
+
+    def hyper(self, group: dict[str, Any]) -> GroupHyper:
+        hyper = super().hyper(group)
+        if group["grad_clip"] is None:
+            return hyper
+        return hyper._replace(grad_clip=float(group["grad_clip"]))
+
+    def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor:
+        wide = p.to(torch.float64)
+        norm = torch.linalg.vector_norm(wide, dim=inside, keepdim=True)
+        if not bool((norm > 0).all()):
+            raise ValueError(
+                f"{name} has a segment of norm 0 (or NaN), which has no direction: initialize it, "
+                f"or give it a group with channel_dims=None"
+            )
+        return wide / norm

@@ -1,0 +1,111 @@
+"""AdamS: Adam with one second moment per segment (Roburin et al., arXiv 2006.13382)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim.optimizer import ParamsT
+
+from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.optim.classic import ADAM
+from sphere_fused.plan import GroupHyper
+from sphere_fused.rule import Gram, Hyper, Rule, Scalar, Update, sqrt
+
+
+def adams(gram: Gram, s: Scalar, h: Hyper) -> Update:
+    s = h.beta2 * s + h.gain2 * gram.gg
+    a = h.lr * h.sqrt_dim / (h.bc1 * (sqrt(s / h.bc2) + h.eps))
+    return Update(s=s, a_w=h.decay, a_x=-a)
+
+
+class AdamS(SphereOptimizer):
+    """Adam whose second moment is one number per segment, the squared norm of the gradient.
+
+        m <- beta1 m + (1-beta1) g
+        S <- beta2 S + (1-beta2) <g,g>
+        w <- w - lr sqrt(D) (m/bc1) / (sqrt(S/bc2) + eps)
+
+    `<,>` runs over one segment of D elements, by default one filter or neuron; bc1 and bc2 are
+    Adam's bias corrections. Use it, and its relatives, for weights that a normalization layer
+    follows: there only their direction matters.
+
+    Args:
+        params: parameters or groups, as for every torch.optim optimizer. float32, float64,
+            bfloat16 or float16, of any shape and strides; gradients in that dtype or float32.
+        lr: learning rate, a number or a one-element tensor.
+        betas: decay of the first moment and of S.
+        eps: added to the root of S, which is a norm over the whole segment.
+        weight_decay: L2 penalty added to the gradient, as in the paper.
+        channel_dims: the dimensions that index different segments. `(0,)`, one segment per
+            filter; `()`, the whole tensor; `None`, every element its own segment, which is
+            torch.optim.Adam. Tensors whose segments have one element, biases and the weights of
+            normalization layers among them, are stepped by Adam under every setting.
+        decoupled_weight_decay: multiply w by `1 - lr*weight_decay` instead, as AdamW does.
+        maximize: ascend.
+        capturable: keep `step` on the parameter's device, as torch.optim does.
+        foreach: accepted for compatibility; nothing here loops over tensors.
+        fused: True refuses the reference backend, False asks for it.
+        backend: "native", "triton", "reference", or None to take the first that can run.
+
+    State per parameter: `step` (float32, 0-d), `exp_avg` (the shape of the parameter), and
+    `exp_avg_sq` (the shape of the parameter with size 1 in the dims inside a segment); float32,
+    or float64 for float64 parameters.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: for hyperparameters out of range, parameters or
+            gradients of a kind that is not supported, tensors that overlap, a dim the tensor
+            lacks, or a backend that cannot run; always before anything has been written.
+
+    Example:
+        >>> opt = sphere_fused.AdamS(model.parameters(), lr=1e-3)
+        >>> loss.backward()
+        >>> opt.step()
+    """
+
+    rule = Rule("adams", adams)
+    classic = ADAM
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | torch.Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        channel_dims: tuple[int, ...] | None = (0,),
+        decoupled_weight_decay: bool = False,
+        maximize: bool = False,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        backend: str | None = None,
+    ):
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "channel_dims": channel_dims,
+                "decoupled_weight_decay": decoupled_weight_decay,
+                "maximize": maximize,
+                "capturable": capturable,
+                "foreach": foreach,
+                "fused": fused,
+                "backend": backend,
+            },
+        )
+
+    def check_hyperparameters(self, group: dict[str, Any]) -> None:
+        super().check_hyperparameters(group)
+        if len(group["betas"]) != 2 or not all(0.0 <= float(b) < 1.0 for b in group["betas"]):
+            raise ValueError(f"betas must be two numbers in [0, 1), not {group['betas']}")
+        if not 0.0 <= group["eps"] < float("inf"):
+            raise ValueError(f"eps must be at least 0 and finite, not {group['eps']}")
+
+    def hyper(self, group: dict[str, Any]) -> GroupHyper:
+        beta1, beta2 = (float(beta) for beta in group["betas"])
+        return self.shared_hyper(group, beta1, 1.0 - beta1, beta2, float(group["eps"]))

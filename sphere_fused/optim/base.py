@@ -1,0 +1,231 @@
+"""The optimizer that all others are: groups, state, validation and step()."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, ClassVar
+
+import torch
+from torch.optim.optimizer import Optimizer, ParamsT
+
+from sphere_fused import backends
+from sphere_fused.plan import Entry, GroupHyper, Plan, check_parameter
+from sphere_fused.rule import Rule
+from sphere_fused.segments import Dims, geometry, inside_segment
+
+# How a step is carried out here says nothing about the run that a checkpoint comes from.
+LOCAL_OPTIONS = ("foreach", "fused", "backend")
+
+
+class SphereOptimizer(Optimizer):
+    """An optimizer given by its rule; see `AdamS` for what arguments and state mean.
+
+    A subclass sets the class attributes, checks what it added and says in `hyper` what its
+    arguments mean to its rule. Nobody overrides `step`.
+    """
+
+    rule: ClassVar[Rule]
+    classic: ClassVar[Rule]  # for segments of one element
+    moment_key: ClassVar[str] = "exp_avg"
+    counts_steps: ClassVar[bool] = True
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]):
+        self._step_plan: tuple[Plan, list[tuple[ModuleType, list[int]]], list[Any]] | None = None
+        super().__init__(params, defaults)
+
+    def hyper(self, group: dict[str, Any]) -> GroupHyper:
+        """What the arguments in `group` mean to the rule."""
+        raise NotImplementedError
+
+    def keeps_moment(self, group: dict[str, Any]) -> bool:
+        """Whether parameters of `group` need a first moment."""
+        return True
+
+    def shared_hyper(
+        self,
+        group: dict[str, Any],
+        beta1: float,
+        gain1: float,
+        beta2: float = 0.0,
+        eps: float = 0.0,
+        grad_clip: float = math.inf,
+    ) -> GroupHyper:
+        return GroupHyper(
+            lr=float(group["lr"]),
+            beta1=beta1,
+            gain1=gain1,
+            beta2=beta2,
+            eps=eps,
+            weight_decay=float(group["weight_decay"]),
+            decoupled=bool(group["decoupled_weight_decay"]),
+            sign=-1.0 if group["maximize"] else 1.0,
+            grad_clip=grad_clip,
+        )
+
+    def check_hyperparameters(self, group: dict[str, Any]) -> None:
+        """Raise ValueError if a number of `group` is out of range."""
+        lr = group["lr"]
+        if isinstance(lr, torch.Tensor) and lr.numel() != 1:
+            raise ValueError(f"lr must be a number or a one-element tensor, not {tuple(lr.shape)}")
+        for name in ("lr", "weight_decay"):
+            if not 0.0 <= float(group[name]) < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, not {group[name]}")
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, as torch.optim does; it is refused whole if anything in it is wrong."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*duplicate parameters")  # an error here
+            super().add_param_group(param_group)
+        try:
+            prepared = self._checked_parameters(self.param_groups[-1])
+        except BaseException:
+            self.param_groups.pop()
+            raise
+        with torch.no_grad():
+            for p, value in prepared:
+                p.copy_(value)
+        self._step_plan = None
+
+    def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor | None:
+        """What `p` must be before the first step, or None to leave it; raises if it cannot be."""
+        return None
+
+    def _checked_parameters(
+        self, group: dict[str, Any]
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The parameters of a new group that must be changed, with their new values."""
+        dims = group["channel_dims"]
+        if dims is not None:
+            if not isinstance(dims, (tuple, list)) or not all(isinstance(d, int) for d in dims):
+                raise TypeError(f"channel_dims must be a tuple of ints or None, not {dims!r}")
+            group["channel_dims"] = tuple(dims)
+        backends.allowed(group["backend"], group["fused"])
+        self.check_hyperparameters(group)
+        index = len(self.param_groups) - 1
+        if len({id(p) for p in group["params"]}) != len(group["params"]):
+            raise ValueError(f"parameter group {index} lists a parameter twice: list it once")
+        changes = []
+        for i, p in enumerate(group["params"]):
+            name = self._name(index, i)
+            check_parameter(p, name)
+            entry = self._entry(index, group, p, name)
+            entry.geometry = geometry(p, entry.inside)
+            backends.select(entry)
+            value = self.prepared(p.detach(), entry.inside, name) if entry.inside else None
+            if value is not None:
+                changes.append((p, value))
+        return changes
+
+    def _name(self, group: int, index: int) -> str:
+        names = self.param_groups[group].get("param_names")
+        shape = tuple(self.param_groups[group]["params"][index].shape)
+        if names:
+            return f"parameter '{names[index]}' {shape}"
+        return f"parameter {index} of group {group} {shape}"
+
+    def _entry(self, index: int, group: dict[str, Any], p: torch.Tensor, name: str) -> Entry:
+        inside = inside_segment(p, group["channel_dims"], name)
+        segments = math.prod(p.shape[d] for d in inside) != 1
+        return Entry(
+            name=name,
+            param=p,
+            group=index,
+            rule=self.rule if segments else self.classic,
+            inside=inside if segments else (),
+            channel_dims=group["channel_dims"],
+            allowed=backends.allowed(group["backend"], group["fused"]),
+            moment_key=self.moment_key,
+            keeps_moment=self.keeps_moment(group),
+            counts_steps=self.counts_steps,
+            capturable=group["capturable"],
+            state=self.state.get(p, {}),
+        )
+
+    def _structure(self) -> list[Any]:
+        """What of the groups decides which work a step is, besides the tensors."""
+        return [
+            (g["channel_dims"], g["backend"], g["fused"], g["capturable"], self.keeps_moment(g))
+            for g in self.param_groups
+        ]
+
+    def _entries(self) -> list[Entry]:
+        return [
+            self._entry(g, group, p, self._name(g, i))
+            for g, group in enumerate(self.param_groups)
+            for i, p in enumerate(group["params"])
+        ]
+
+    def _new_plan(self) -> tuple[Plan, list[tuple[ModuleType, list[int]]], list[Any]]:
+        plan = Plan(self._entries(), self.state, self.param_groups)
+        return plan, backends.assign(plan), self._structure()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step.
+
+        Args:
+            closure: reevaluates the model and returns the loss, which is returned.
+
+        Raises: see the class; before anything has been written.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        hypers = [self.hyper(group) for group in self.param_groups]
+        if self._step_plan is None or self._step_plan[2] != self._structure():
+            self._step_plan = self._new_plan()
+        if not self._step_plan[0].ready():
+            self._step_plan = self._new_plan()
+            if not self._step_plan[0].ready():
+                raise RuntimeError("parameters or their state changed while the step was prepared")
+        plan, work, _ = self._step_plan
+        try:
+            for backend, indices in work:
+                backend.run(plan, indices, hypers)
+        finally:
+            plan.release()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a checkpoint.
+
+        Which backend takes the steps stays as it is here, and state keeps the precision it was
+        saved in, where torch.optim would round it to the parameter's dtype.
+
+        Raises RuntimeError if a state does not fit its parameter; nothing has changed then.
+        """
+        before = {"state": self.state, "param_groups": self.param_groups}
+        local = [{key: group[key] for key in LOCAL_OPTIONS} for group in self.param_groups]
+        loaded = []  # what other pre-hooks have made of it
+        hook = self.register_load_state_dict_pre_hook(lambda _, d: loaded.append(d))
+        try:
+            super().load_state_dict(state_dict)
+            self._restore_precision(loaded[-1])
+            for group, options in zip(self.param_groups, local, strict=True):
+                group.update(options)
+            for entry in self._entries():
+                entry.fitted_state(entry.state)
+        except BaseException:
+            self.__setstate__(before)
+            raise
+        finally:
+            hook.remove()
+
+    def _restore_precision(self, state_dict: dict[str, Any]) -> None:
+        numbers = [n for group in state_dict["param_groups"] for n in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for number, p in zip(numbers, params, strict=True):
+            for key, value in state_dict["state"].get(number, {}).items():
+                if isinstance(value, torch.Tensor) and self.state[p][key].dtype != value.dtype:
+                    self.state[p][key] = value.to(device=self.state[p][key].device, copy=True)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+        self._step_plan = None

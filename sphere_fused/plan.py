@@ -1,0 +1,305 @@
+"""The work of one step: which tensors it touches, and whether that still holds.
+
+A `Plan` is built once and checked again before every step, because gradients are new tensors after
+`zero_grad()` and anybody may swap the storage of a parameter or of its state. Everything a user can
+get wrong about tensors is refused here, before a pointer leaves Python or a byte is written.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from sphere_fused.rule import Hyper, Rule
+from sphere_fused.segments import (
+    Dims,
+    Geometry,
+    Writes,
+    geometry,
+    same_strides,
+    zeros_per_segment,
+)
+
+try:
+    from sphere_fused import _native
+
+    native_import_error = ""
+except ImportError as error:
+    _native = None
+    native_import_error = str(error)
+
+# In the order of csrc/plan.h.
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+class GroupHyper(NamedTuple):
+    """The hyperparameters of a parameter group as Python numbers; see rule.Hyper."""
+
+    lr: float
+    beta1: float
+    gain1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    decoupled: bool
+    sign: float
+    grad_clip: float
+
+    def at(self, step: Any, dim: int) -> Hyper:
+        """The Hyper of step number `step` (a number or a 0-d tensor) for segments of `dim`."""
+        return Hyper(
+            lr=self.lr,
+            beta1=self.beta1,
+            gain1=self.gain1,
+            beta2=self.beta2,
+            gain2=1.0 - self.beta2,
+            bc1=1.0 - self.beta1**step,
+            bc2=1.0 - self.beta2**step,
+            eps=self.eps,
+            decay=1.0 - self.lr * self.weight_decay if self.decoupled else 1.0,
+            grad_clip=self.grad_clip,
+            sqrt_dim=math.sqrt(dim),
+            sign=self.sign,
+            weight_decay=0.0 if self.decoupled else self.weight_decay,
+        )
+
+
+def check_parameter(tensor: torch.Tensor, name: str) -> None:
+    """Raise if `tensor` is of a kind that no backend can step."""
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} is sparse ({tensor.layout}); only dense parameters can be stepped")
+    if tensor.dtype not in DTYPES:
+        known = ", ".join(str(dtype) for dtype in DTYPES)
+        raise TypeError(f"{name} is {tensor.dtype}; the supported dtypes are {known}")
+    if any(s == 0 and n > 1 for n, s in zip(tensor.shape, tensor.stride(), strict=True)):
+        raise RuntimeError(f"elements of {name} share memory (it was expanded): clone() it first")
+
+
+@dataclass(slots=True)
+class Entry:
+    """One parameter: what is done to it and the state it needs."""
+
+    name: str
+    param: torch.Tensor
+    group: int
+    rule: Rule
+    inside: Dims
+    channel_dims: tuple[int, ...] | None
+    allowed: tuple[str, ...]  # names of backends, the preferred first
+    moment_key: str
+    keeps_moment: bool
+    counts_steps: bool
+    capturable: bool
+    state: dict[str, Any]
+    geometry: Geometry | None = None
+
+    @property
+    def dim(self) -> int:
+        return math.prod(self.param.shape[d] for d in self.inside)
+
+    @property
+    def state_dtype(self) -> torch.dtype:
+        return torch.float64 if self.param.dtype == torch.float64 else torch.float32
+
+    def empty_state(self) -> dict[str, torch.Tensor]:
+        """Every state tensor as it is before the first step."""
+        p = self.param
+        state = {}
+        if self.counts_steps:
+            device = p.device if self.capturable else torch.device("cpu")
+            state["step"] = torch.zeros((), dtype=torch.float32, device=device)
+        if self.keeps_moment:
+            state[self.moment_key] = torch.zeros_like(p, dtype=self.state_dtype)
+        if self.rule.second_moment == "segment":
+            state["exp_avg_sq"] = zeros_per_segment(p, self.inside, self.state_dtype)
+        elif self.rule.second_moment == "element":
+            state["exp_avg_sq"] = torch.zeros_like(p, dtype=self.state_dtype)
+        return state
+
+    def state_tensors(self) -> list[tuple[str, torch.Tensor]]:
+        """The tensors of the state that a step reads and writes."""
+        keys = ("step", self.moment_key, "exp_avg_sq")
+        return [(key, self.state[key]) for key in keys if key in self.state]
+
+    def fitted_state(self, state: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Those tensors of `state` that must be replaced: absent ones, and loaded ones in another
+        dtype or layout. Raises if one cannot be what it is said to be."""
+        replaced = {}
+        for key, empty in self.empty_state().items():
+            if key not in state:
+                replaced[key] = empty
+                continue
+            held = torch.as_tensor(state[key])
+            if held.shape != empty.shape and key != "step":
+                raise RuntimeError(
+                    f"the state '{key}' of {self.name} has shape {tuple(held.shape)} where "
+                    f"{tuple(empty.shape)} is needed. It comes from another optimizer, other "
+                    f"channel_dims or another parameter order: load the matching checkpoint, or "
+                    f"clear optimizer.state to start afresh."
+                )
+            if held.numel() != 1 and held.device != empty.device:
+                raise RuntimeError(
+                    f"the state '{key}' of {self.name} is on {held.device} and the parameter on "
+                    f"{empty.device}: move the model before making the optimizer, or move the "
+                    f"tensors in optimizer.state along with it"
+                )
+            same = held.dtype == empty.dtype and held.device == empty.device
+            same = same and held.shape == empty.shape and same_strides(held, empty)
+            if not same or not isinstance(state[key], torch.Tensor):
+                replaced[key] = empty.copy_(held.reshape(empty.shape))
+        return replaced
+
+    def gradient(self) -> torch.Tensor | None:
+        """The gradient, in the layout of the parameter; None where there is nothing to do."""
+        p, g = self.param, self.param.grad
+        if g is None or p.numel() == 0:
+            return None
+        if g.layout != torch.strided:
+            raise RuntimeError(
+                f"the gradient of {self.name} is sparse; sphere_fused takes dense gradients only. "
+                f"Make it dense (Embedding(sparse=False)) or use torch.optim.SparseAdam for it."
+            )
+        if g.shape != p.shape or g.device != p.device:
+            raise RuntimeError(
+                f"the gradient of {self.name} is {tuple(g.shape)} on {g.device} where the "
+                f"parameter is {tuple(p.shape)} on {p.device}: set .grad to a tensor like the "
+                f"parameter, or to None"
+            )
+        if g.dtype not in (p.dtype, torch.float32):
+            raise TypeError(
+                f"the gradient of {self.name} is {g.dtype}; a {p.dtype} parameter takes gradients "
+                f"in {p.dtype} or torch.float32: convert it with .to()"
+            )
+        if self.geometry is not None and not same_strides(g, p):
+            return torch.empty_like(p, dtype=g.dtype).copy_(g)
+        return g
+
+
+class Plan:
+    """Everything a step of one optimizer touches, validated.
+
+    Args:
+        entries: one per parameter. Those with a gradient get their state here, if they lack it.
+        state: the optimizer's state, by parameter.
+        groups: the optimizer's param_groups.
+
+    Raises: as `Entry.gradient`, `Entry.fitted_state` and `Writes`, before anything is written.
+    """
+
+    def __init__(
+        self,
+        entries: list[Entry],
+        state: dict[torch.Tensor, dict[str, Any]],
+        groups: list[dict[str, Any]],
+    ):
+        self._state, self._groups = state, groups
+        filled = [e for e in entries if e.param.numel()]
+        self.entries = [e for e in filled if e.param.grad is not None or e.state]
+        self._dormant = [e.param for e in filled if e.param.grad is None and not e.state]
+        self._validate_and_fill()
+        # Conformed copies of gradients that lie otherwise than their parameter, for this step.
+        self._copies: dict[int, torch.Tensor] = {}
+        self.native = None if _native is None else self._native_plan()
+        api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+        self._watched = self.native is not None and api is not None
+        if self._watched:
+            self.native.watch(
+                api,
+                self._state,
+                self._groups,
+                [(e.param, e.state, [key for key, _ in e.state_tensors()]) for e in self.entries],
+                self._dormant,
+                self._writes.addresses(),
+            )
+        else:
+            self._signature = self._signature_now()
+
+    def _validate_and_fill(self) -> None:
+        replaced = []
+        for e in self.entries:
+            check_parameter(e.param, e.name)
+            e.geometry = geometry(e.param, e.inside)
+            e.gradient()
+            replaced.append(e.fitted_state(e.state))
+        written = []
+        for e, new in zip(self.entries, replaced, strict=True):
+            written.append((e.name, e.param))
+            for key, value in {**e.state, **new}.items():
+                if key in ("step", e.moment_key, "exp_avg_sq"):
+                    written.append((f"the state '{key}' of {e.name}", value))
+        self._writes = Writes(written)
+        for i, e in enumerate(self.entries):
+            self._refuse_overlap(i)
+        for e, new in zip(self.entries, replaced, strict=True):
+            e.state = self._state[e.param]
+            e.state.update(new)
+
+    def _native_plan(self) -> Any:
+        plan = _native.Plan()
+        for e in self.entries:
+            where = {key: value.data_ptr() for key, value in e.state_tensors()}
+            plan.add(
+                e.param.data_ptr(),
+                where.get(e.moment_key, 0),
+                where.get("exp_avg_sq", 0),
+                where.get("step", 0),
+                *(e.geometry or Geometry(0, 0, 0)),
+                e.group,
+                _native.RULES.index(e.rule.name) if e.rule.name in _native.RULES else -1,
+                DTYPES.index(e.param.dtype),
+            )
+        return plan
+
+    def _refuse_overlap(self, i: int) -> None:
+        e = self.entries[i]
+        other = None if e.param.grad is None else self._writes.overlapping(e.param.grad)
+        if other is not None:
+            raise RuntimeError(
+                f"the gradient of {e.name} overlaps {other} in memory, which the step would "
+                f"change while reading it: clone() the gradient"
+            )
+
+    def _signature_now(self) -> list[Any]:
+        """What must not change between two steps, compared where torch lacks the C table."""
+        tensors = [t for e in self.entries for t in (e.param, *dict(e.state_tensors()).values())]
+        return [
+            [(id(t), t.data_ptr(), t.dtype, t.device, t.shape, t.stride()) for t in tensors],
+            [id(self._state.get(e.param)) for e in self.entries],
+            [[id(p) for p in group["params"]] for group in self._groups],
+            [p.grad is None for p in self._dormant],
+        ]
+
+    def ready(self) -> bool:
+        """Check every tensor of the coming step and note where its gradients are.
+
+        Returns False if the plan no longer describes the optimizer: build a new one. Raises for a
+        gradient that cannot be used.
+        """
+        if self._watched:
+            odd = self.native.check()
+            if odd is None:
+                return False
+        else:
+            if self._signature_now() != self._signature:
+                return False
+            odd = range(len(self.entries))
+        for i in odd:
+            self._refuse_overlap(i)
+            gradient = self.entries[i].gradient()
+            if gradient is not None and gradient is not self.entries[i].param.grad:
+                self._copies[i] = gradient
+            if self.native is not None:
+                pointer = 0 if gradient is None else gradient.data_ptr()
+                dtype = torch.float32 if gradient is None else gradient.dtype
+                self.native.set_gradient(i, pointer, DTYPES.index(dtype))
+        return True
+
+    def release(self) -> None:
+        """Let go of the gradients of this step."""
+        self._copies.clear()
+        if self.native is not None:
+            self.native.release()

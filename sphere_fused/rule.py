@@ -1,0 +1,127 @@
+"""What an optimizer is: a few scalar lines per segment, written once for every backend.
+
+A backend does the same four moves on every segment; an optimizer only supplies the third.
+
+    1  moments   m <- beta1 m + (1-beta1) g, and v likewise where v is kept per element
+    2  Gram      the inner products of w, x and g over the segment
+    3  rule      (Gram, s, Hyper) -> Update                       the optimizer
+    4  combine   w <- a_w w + a_x x + a_g g;  m <- b_w w + b_x x + b_g g
+
+A rule may use the named tuples below, + - * /, comparisons, & and |, and the functions of this
+module. Its source is read by `sphere_fused.emit`, so it must live in a file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+
+# One number per segment: a tensor in the reference, a register in compiled code.
+Scalar: TypeAlias = Any
+
+
+class Gram(NamedTuple):
+    """Inner products over one segment of the weight w, the gradient g and the direction x."""
+
+    ww: Scalar
+    wx: Scalar
+    xx: Scalar
+    wg: Scalar
+    gg: Scalar
+    gx: Scalar
+
+
+class Landing(NamedTuple):
+    """Inner products of the new point y = a_w w + a_x x with itself, with w and with x."""
+
+    yy: Scalar
+    wy: Scalar
+    xy: Scalar
+
+
+class Hyper(NamedTuple):
+    """Hyperparameters of one step of one tensor, formed in double before they are rounded."""
+
+    lr: Scalar
+    beta1: Scalar  # decay of the first moment
+    gain1: Scalar  # weight of the new gradient in it: 1 - beta1, or 1 - dampening
+    beta2: Scalar
+    gain2: Scalar  # 1 - beta2
+    bc1: Scalar  # 1 - beta1**t
+    bc2: Scalar  # 1 - beta2**t
+    eps: Scalar
+    decay: Scalar  # 1 - lr * weight_decay where the decay is decoupled, else 1
+    grad_clip: Scalar  # infinity where there is none
+    sqrt_dim: Scalar  # square root of the number of elements in a segment
+    sign: Scalar  # -1 to maximize; move 1 uses it, and the coupled weight_decay, on the gradient
+    weight_decay: Scalar
+
+
+class Update(NamedTuple):
+    """What a rule decides: the new segment state s and the coefficients of move 4."""
+
+    s: Scalar
+    a_w: Scalar
+    a_x: Scalar
+    a_g: Scalar = 0.0
+    b_w: Scalar = 0.0
+    b_x: Scalar = 1.0
+    b_g: Scalar = 0.0
+
+
+Step: TypeAlias = Callable[[Gram, Scalar, Hyper], Update]
+Land: TypeAlias = Callable[[Gram, Landing, Update, Hyper], Update]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One optimizer.
+
+    Args:
+        name: its name in every backend and in messages.
+        step: `(gram, s, hyper) -> Update`, the step itself.
+        land: `(gram, landing, update, hyper) -> Update`, for a rule that needs to know where the
+            step ended. The backend supplies the landing's products, from the Gram or, where that
+            would cancel, measured on the new point itself. Such a rule leaves a_g at 0.
+        direction: what x is. "moment": the updated first moment. "previous": the first moment
+            before the update, which move 4 then updates. "adam": Adam's elementwise direction
+            (m/bc1) / (sqrt(v/bc2) + eps); m is then stored as updated, whatever b_* say.
+        second_moment: what `exp_avg_sq` holds: one number per "segment" (it is the rule's s), one
+            per "element", or None.
+    """
+
+    name: str
+    step: Step
+    land: Land | None = None
+    direction: Literal["moment", "previous", "adam"] = "moment"
+    second_moment: Literal["segment", "element"] | None = "segment"
+
+
+def sqrt(a: Scalar) -> Scalar:
+    return a.sqrt() if isinstance(a, torch.Tensor) else math.sqrt(a)
+
+
+def sin(a: Scalar) -> Scalar:
+    return a.sin()
+
+
+def cos(a: Scalar) -> Scalar:
+    return a.cos()
+
+
+def where(condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
+    return torch.where(condition, a, b)
+
+
+def maximum(a: Scalar, b: Scalar) -> Scalar:
+    """The larger of a tensor and a number or tensor; NaN if either is."""
+    return a.clamp(min=b)
+
+
+def minimum(a: Scalar, b: Scalar) -> Scalar:
+    """The smaller of a tensor and a number or tensor; NaN if either is."""
+    return a.clamp(max=b)
