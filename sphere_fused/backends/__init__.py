@@ -1,17 +1,19 @@
 """The backends and the choice between them.
 
 A backend is a module with NAME; `unavailable()`, why it cannot run on this machine; `reasons(entry)`,
-why it cannot step that parameter; and `run(plan, indices, hypers)`, which steps those entries of a
-plan that is ready. An empty list means it can.
+why it cannot step that parameter; and `prepare(plan, indices)`, which returns the function of the
+groups' hyperparameters that steps those entries whenever the plan is ready. An empty list of
+reasons means it can.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import ModuleType
 
 from sphere_fused.backends import native, reference, triton
-from sphere_fused.plan import Entry, Plan
+from sphere_fused.plan import Entry, GroupHyper, Plan
 
 BACKENDS: dict[str, ModuleType] = {b.NAME: b for b in (native, triton, reference)}
 log = logging.getLogger("sphere_fused")
@@ -47,11 +49,11 @@ def select(entry: Entry) -> ModuleType:
     )
 
 
-def assign(plan: Plan) -> list[tuple[ModuleType, list[int]]]:
-    """Each backend in use with the indices of the entries it steps."""
+def prepare(plan: Plan) -> list[Callable[[list[GroupHyper]], None]]:
+    """What steps `plan`: one function per backend in use."""
     indices: dict[str, list[int]] = {}
     for i, entry in enumerate(plan.entries):
         indices.setdefault(select(entry).NAME, []).append(i)
     for name, members in indices.items():
         log.debug("%s steps %d of %d parameters", name, len(members), len(plan.entries))
-    return [(BACKENDS[name], members) for name, members in indices.items()]
+    return [BACKENDS[name].prepare(plan, members) for name, members in indices.items()]

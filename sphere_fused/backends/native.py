@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from sphere_fused import plan as planning
-from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan
+from sphere_fused.plan import Entry, GroupHyper, Plan
 
 NAME = "native"
 
@@ -32,5 +34,6 @@ def reasons(entry: Entry) -> list[str]:
     return found
 
 
-def run(plan: Plan, indices: list[int], hypers: list[GroupHyper]) -> None:
-    plan.native.step(indices, hypers, torch.get_num_threads())
+def prepare(plan: Plan, indices: list[int]) -> Callable[[list[GroupHyper]], None]:
+    plan.native.claim(indices)
+    return lambda hypers: plan.native.step(hypers, torch.get_num_threads())

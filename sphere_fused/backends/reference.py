@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,11 +21,14 @@ def reasons(entry: Entry) -> list[str]:
     return []
 
 
-def run(plan: Plan, indices: list[int], hypers: list[GroupHyper]) -> None:
-    for i in indices:
-        entry = plan.entries[i]
-        if entry.param.grad is not None:
-            step_parameter(entry, hypers[entry.group])
+def prepare(plan: Plan, indices: list[int]) -> Callable[[list[GroupHyper]], None]:
+    def run(hypers: list[GroupHyper]) -> None:
+        for i in indices:
+            entry = plan.entries[i]
+            if entry.param.grad is not None:
+                step_parameter(entry, hypers[entry.group])
+
+    return run
 
 
 def step_parameter(entry: Entry, hyper: GroupHyper) -> None:
@@ -40,10 +44,12 @@ def step_parameter(entry: Entry, hyper: GroupHyper) -> None:
     x, m, v = moments(entry.rule, g, m, v, h)
     update = decide(entry.rule, w, x, g, v, entry.inside, h)
 
-    p.copy_(update.a_w * w + update.a_x * x + update.a_g * g)
+    # Both before either is written: w, x and g may be the tensors in memory.
+    new_w = update.a_w * w + update.a_x * x + update.a_g * g
+    if entry.rule.direction != "adam":
+        m = update.b_w * w + update.b_x * x + update.b_g * g
+    p.copy_(new_w)
     if entry.keeps_moment:
-        if entry.rule.direction != "adam":
-            m = update.b_w * w + update.b_x * x + update.b_g * g
         state[entry.moment_key].copy_(m)
     if entry.rule.second_moment is not None:
         v.copy_(update.s)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch.optim.optimizer import Optimizer, ParamsT
@@ -18,6 +17,14 @@ from sphere_fused.segments import Dims, geometry, inside_segment
 
 # How a step is carried out here says nothing about the run that a checkpoint comes from.
 LOCAL_OPTIONS = ("foreach", "fused", "backend")
+
+
+class Prepared(NamedTuple):
+    """A plan, what steps it, and what of the groups it was made for."""
+
+    plan: Plan
+    runs: list[Callable[[list[GroupHyper]], None]]
+    structure: list[Any]
 
 
 class SphereOptimizer(Optimizer):
@@ -33,7 +40,7 @@ class SphereOptimizer(Optimizer):
     counts_steps: ClassVar[bool] = True
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]):
-        self._step_plan: tuple[Plan, list[tuple[ModuleType, list[int]]], list[Any]] | None = None
+        self._prepared: Prepared | None = None
         super().__init__(params, defaults)
 
     def hyper(self, group: dict[str, Any]) -> GroupHyper:
@@ -87,7 +94,7 @@ class SphereOptimizer(Optimizer):
         with torch.no_grad():
             for p, value in prepared:
                 p.copy_(value)
-        self._step_plan = None
+        self._prepared = None
 
     def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor | None:
         """What `p` must be before the first step, or None to leave it; raises if it cannot be."""
@@ -158,9 +165,9 @@ class SphereOptimizer(Optimizer):
             for i, p in enumerate(group["params"])
         ]
 
-    def _new_plan(self) -> tuple[Plan, list[tuple[ModuleType, list[int]]], list[Any]]:
+    def _prepare(self) -> Prepared:
         plan = Plan(self._entries(), self.state, self.param_groups)
-        return plan, backends.assign(plan), self._structure()
+        return Prepared(plan, backends.prepare(plan), self._structure())
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -176,18 +183,16 @@ class SphereOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         hypers = [self.hyper(group) for group in self.param_groups]
-        if self._step_plan is None or self._step_plan[2] != self._structure():
-            self._step_plan = self._new_plan()
-        if not self._step_plan[0].ready():
-            self._step_plan = self._new_plan()
-            if not self._step_plan[0].ready():
+        prepared = self._prepared
+        if prepared is None or prepared.structure != self._structure() or not prepared.plan.ready():
+            prepared = self._prepared = self._prepare()
+            if not prepared.plan.ready():
                 raise RuntimeError("parameters or their state changed while the step was prepared")
-        plan, work, _ = self._step_plan
         try:
-            for backend, indices in work:
-                backend.run(plan, indices, hypers)
+            for run in prepared.runs:
+                run(hypers)
         finally:
-            plan.release()
+            prepared.plan.release()
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -228,4 +233,4 @@ class SphereOptimizer(Optimizer):
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
-        self._step_plan = None
+        self._prepared = None

@@ -1,0 +1,124 @@
+// Vectors of 32 bytes, and how each storage type is read into them and written from them.
+#pragma once
+
+#include <cstring>
+#include <type_traits>
+
+#include "../vocabulary.h"
+
+namespace sphere_fused {
+inline namespace SPHERE_ISA {
+
+struct bfloat16 {
+  uint16_t bits;
+};
+struct float16 {
+  uint16_t bits;
+};
+
+template <class T>
+inline constexpr int kLanes = 32 / sizeof(T);
+
+template <class T, int kCount>
+using VectorOf __attribute__((vector_size(sizeof(T) * kCount))) = T;
+
+using Float8 = VectorOf<float, 8>;
+using Double4 = VectorOf<double, 4>;
+using Bits8 = VectorOf<uint32_t, 8>;
+using Half8 = VectorOf<uint16_t, 8>;
+
+template <class T>
+using Vector = std::conditional_t<std::is_same_v<T, double>, Double4, Float8>;
+
+template <class To, class From>
+SPHERE_INLINE To same_bits(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+SPHERE_INLINE Bits8 choose(Bits8 mask, Bits8 a, Bits8 b) { return (mask & a) | (~mask & b); }
+
+SPHERE_INLINE Float8 widen(Half8 half, bfloat16) {
+  return same_bits<Float8>(__builtin_convertvector(half, Bits8) << 16);
+}
+
+SPHERE_INLINE Half8 narrow(Float8 value, bfloat16) {
+  const Bits8 bits = same_bits<Bits8>(value);
+  const Bits8 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
+  const Bits8 nan = Bits8((bits & 0x7fffffff) > 0x7f800000);
+  return __builtin_convertvector(choose(nan, (bits >> 16) | 0x40, rounded), Half8);
+}
+
+// With the exponent moved to its place, a half is 2^112 too small; subnormals come out right too.
+SPHERE_INLINE Float8 widen(Half8 half, float16) {
+  const Bits8 bits = __builtin_convertvector(half, Bits8);
+  const Bits8 magnitude = (bits & 0x7fff) << 13;
+  const Bits8 scaled = same_bits<Bits8>(same_bits<Float8>(magnitude) * 0x1p112f);
+  const Bits8 infinite = Bits8(magnitude >= (31u << 23)) & 0x7f800000;
+  return same_bits<Float8>(scaled | infinite | ((bits & 0x8000) << 16));
+}
+
+SPHERE_INLINE Half8 narrow(Float8 value, float16) {
+  const Bits8 bits = same_bits<Bits8>(value);
+  const Bits8 magnitude = bits & 0x7fffffff;
+  const Bits8 normal = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+  // Adding 0.5 leaves a half's subnormal bits, rounded, in the low end of the sum.
+  const Bits8 subnormal = same_bits<Bits8>(same_bits<Float8>(magnitude) + 0.5f) - (126u << 23);
+  const Bits8 special = choose(Bits8(magnitude > 0x7f800000), Bits8{} + 0x7e00, Bits8{} + 0x7c00);
+  const Bits8 small = choose(Bits8(magnitude < (113u << 23)), subnormal, normal);
+  const Bits8 result = choose(Bits8(magnitude >= (143u << 23)), special, small);
+  return __builtin_convertvector(result | ((bits >> 16) & 0x8000), Half8);
+}
+
+// V is a vector or, for what is left at the end of a row, one number.
+template <class V, class S>
+SPHERE_INLINE V load(const S* p) {
+  if constexpr (std::is_same_v<S, bfloat16> || std::is_same_v<S, float16>) {
+    Half8 half{};
+    std::memcpy(&half, p, sizeof(V) / 2);
+    if constexpr (std::is_same_v<V, float>) return widen(half, S{})[0];
+    else return widen(half, S{});
+  } else if constexpr (std::is_arithmetic_v<V>) {
+    return *p;
+  } else if constexpr (std::is_same_v<S, float> && std::is_same_v<V, Double4>) {
+    VectorOf<float, 4> narrow;
+    std::memcpy(&narrow, p, sizeof narrow);
+    return __builtin_convertvector(narrow, Double4);
+  } else {
+    V v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+  }
+}
+
+template <class V, class S>
+SPHERE_INLINE void store(S* p, V v) {
+  if constexpr (std::is_same_v<S, bfloat16> || std::is_same_v<S, float16>) {
+    Half8 half;
+    if constexpr (std::is_same_v<V, float>) half = narrow(Float8{v}, S{});
+    else half = narrow(v, S{});
+    std::memcpy(p, &half, sizeof(V) / 2);
+  } else {
+    std::memcpy(p, &v, sizeof v);
+  }
+}
+
+template <class V>
+SPHERE_INLINE V sqrt_lanes(V a) {
+  for (unsigned i = 0; i < sizeof a / sizeof a[0]; ++i) a[i] = sqrt(a[i]);
+  return a;
+}
+SPHERE_INLINE Float8 sqrt(Float8 a) { return sqrt_lanes(a); }
+SPHERE_INLINE Double4 sqrt(Double4 a) { return sqrt_lanes(a); }
+
+SPHERE_INLINE float sum(float a) { return a; }
+SPHERE_INLINE double sum(double a) { return a; }
+SPHERE_INLINE float sum(Float8 a) {
+  return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
+}
+SPHERE_INLINE double sum(Double4 a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+
+}  // namespace SPHERE_ISA
+}  // namespace sphere_fused

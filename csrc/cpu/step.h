@@ -1,0 +1,43 @@
+// The CPU backend: schedule.cpp divides the work, step.cpp, compiled once per instruction set,
+// does it.
+#pragma once
+
+#include "../rules.gen.h"
+
+namespace sphere_fused {
+
+// One parameter with the hyperparameters of this step.
+struct Work {
+  Segments at;
+  Hyper<double> hyper;
+};
+
+// Elements of a row that are summed in one go; what threads share a longer row by.
+inline constexpr int64_t kBlock = 32768;
+// Longer rows would not stay in a core's cache between their two sweeps.
+inline constexpr int64_t kLongRow = 2 * kBlock;
+// Elements, and columns, that one unit of work takes of a parameter without rows.
+inline constexpr int64_t kUnitElements = 1024;
+inline constexpr int64_t kUnitColumns = 64;
+
+struct Kernels {
+  const char* isa;
+  bool (*runs_here)();
+  // The units [first, last) of a parameter: rows, stretches of elements, or strips of columns.
+  void (*units)(const Work&, int64_t first, int64_t last);
+  // A row in three phases: the Gram of each block, one decision, the update of each block.
+  Gram<double> (*block_gram)(const Work&, int64_t row, int64_t block);
+  Update<double> (*row_update)(const Work&, int64_t row, const Gram<double>& gram);
+  void (*block_update)(const Work&, int64_t row, int64_t block, const Update<double>& update);
+};
+
+extern const Kernels kBaseline;
+#if defined(__x86_64__)
+extern const Kernels kX86_64_v3;
+#endif
+
+// Takes one step. Deterministic: which thread does what changes no bit of any result.
+void step(const Kernels& kernels, const Segments* table, int64_t count, const GroupHyper* groups,
+          int threads);
+
+}  // namespace sphere_fused

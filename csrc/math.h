@@ -1,0 +1,69 @@
+// The elementwise half of every optimizer, written once: V is a number on a GPU and a vector of
+// numbers on a CPU, T the type the arithmetic is done in.
+#pragma once
+
+#include "rules.gen.h"
+
+namespace sphere_fused {
+inline namespace SPHERE_ISA {
+
+// The gradient as the optimizer sees it; the one in memory is never changed.
+template <class V, class T>
+SPHERE_INLINE V gradient(V g, V w, const Hyper<T>& h) {
+  return h.sign * g + h.weight_decay * w;
+}
+
+// Move 1: updates m and v and returns x.
+template <Direction kDirection, class V, class T>
+SPHERE_INLINE V moments(V g, V& m, V& v, const Hyper<T>& h) {
+  if constexpr (kDirection == kPrevious) return m;
+  m = h.beta1 * m + h.gain1 * g;
+  if constexpr (kDirection == kMoment) return m;
+  v = h.beta2 * v + h.gain2 * g * g;
+  return (m / h.bc1) / (sqrt(v / h.bc2) + h.eps);
+}
+
+// Move 2.
+template <Direction kDirection, class V>
+SPHERE_INLINE void add(Gram<V>& gram, V w, V x, V g) {
+  gram.ww += w * w;
+  gram.wx += w * x;
+  gram.xx += x * x;
+  gram.wg += w * g;
+  gram.gg += g * g;
+  if constexpr (kDirection == kPrevious) gram.gx += g * x;
+}
+
+// Move 3, with the landing where the rule asks for it. `measure(u)` returns the landing's products
+// as computed from the new point itself: where w and the step nearly cancel, too few digits of
+// the closed form are left.
+template <class T, class Measure>
+SPHERE_INLINE Update<T> decide(int rule, const Gram<T>& gram, T s, const Hyper<T>& h,
+                               Measure measure) {
+  const Update<T> u = step(rule, gram, s, h);
+  if (!kRules[rule].lands) return u;
+  const T from_w = u.a_w * u.a_w * gram.ww;
+  const T from_x = u.a_x * u.a_x * gram.xx;
+  Landing<T> y = {from_w + 2 * u.a_w * u.a_x * gram.wx + from_x,
+                  u.a_w * gram.ww + u.a_x * gram.wx, u.a_w * gram.wx + u.a_x * gram.xx};
+  if (y.yy < (from_w + from_x) / 64) y = measure(u);
+  return land(rule, gram, y, u, h);
+}
+
+// Move 4.
+template <Direction kDirection, class V, class T>
+SPHERE_INLINE V new_weight(V w, V x, V g, const Update<T>& u) {
+  V y = u.a_w * w + u.a_x * x;
+  if constexpr (kDirection == kPrevious) y += u.a_g * g;
+  return y;
+}
+
+template <Direction kDirection, class V, class T>
+SPHERE_INLINE V new_moment(V w, V x, V g, const Update<T>& u) {
+  V m = u.b_w * w + u.b_x * x;
+  if constexpr (kDirection == kPrevious) m += u.b_g * g;
+  return m;
+}
+
+}  // namespace SPHERE_ISA
+}  // namespace sphere_fused

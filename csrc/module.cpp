@@ -1,0 +1,153 @@
+// The Python module: the Plan of one optimizer, and what was built. No arithmetic.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cpu/step.h"
+#include "watch.h"
+
+namespace sphere_fused {
+namespace {
+
+#include "build_info.h"  // written by setup.py
+
+const Kernels* const kAllKernels[] = {
+#if defined(__x86_64__)
+    &kX86_64_v3,
+#endif
+    &kBaseline,
+};
+
+const Kernels* kernels_in_use() {
+  static const Kernels* const best = [] {
+    for (const Kernels* k : kAllKernels) {
+      if (k->runs_here()) return k;
+    }
+    return &kBaseline;
+  }();
+  return best;
+}
+
+const Kernels* chosen = nullptr;  // by use_instruction_set, else the best that runs
+
+class Plan {
+ public:
+  void add(uintptr_t w, uintptr_t m, uintptr_t s, uintptr_t step, int64_t outer, int64_t dim,
+           int64_t inner, int group, int rule, int w_type) {
+    table_.push_back({reinterpret_cast<void*>(w), nullptr, reinterpret_cast<void*>(m),
+                      reinterpret_cast<void*>(s), reinterpret_cast<float*>(step), outer, dim,
+                      inner, group, int8_t(rule), DType(w_type), DType(w_type)});
+  }
+
+  void watch(const py::capsule& api, const py::dict& state, const py::list& groups,
+             const py::list& entries, const py::list& dormant, std::vector<Watch::Span> spans) {
+    watch_ = std::make_unique<Watch>(api, state, groups, entries, dormant, std::move(spans));
+  }
+
+  py::object check() {
+    const auto odd = watch_->check();
+    if (!odd) return py::none();
+    for (size_t i = 0; i < table_.size(); ++i) {
+      const Watch::Gradient& gradient = watch_->gradients[i];
+      table_[i].g = gradient.data;
+      table_[i].g_type = gradient.is_float32 ? kFloat32 : table_[i].w_type;
+    }
+    return py::cast(*odd);
+  }
+
+  void set_gradient(size_t i, uintptr_t g, int g_type) {
+    table_.at(i).g = reinterpret_cast<void*>(g);
+    table_[i].g_type = DType(g_type);
+  }
+
+  // Only these entries are stepped here.
+  void claim(const std::vector<size_t>& indices) { claimed_ = indices; }
+
+  void step(const std::vector<GroupHyper>& groups, int threads) {
+    std::vector<Segments> mine;
+    mine.reserve(claimed_.size());
+    for (size_t i : claimed_) mine.push_back(table_[i]);
+    py::gil_scoped_release release;
+    sphere_fused::step(*(chosen ? chosen : kernels_in_use()), mine.data(), mine.size(),
+                       groups.data(), threads);
+  }
+
+  void release() {
+    if (!watch_) return;
+    for (Watch::Gradient& gradient : watch_->gradients) gradient.tensor = py::object();
+  }
+
+ private:
+  std::vector<Segments> table_;
+  std::vector<size_t> claimed_;
+  std::unique_ptr<Watch> watch_;
+};
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const Kernels* k : kAllKernels) {
+    if (k->runs_here()) names.push_back(k->isa);
+  }
+  return names;
+}
+
+void use_instruction_set(const std::optional<std::string>& name) {
+  chosen = nullptr;
+  if (!name) return;
+  for (const Kernels* k : kAllKernels) {
+    if (*name == k->isa && k->runs_here()) chosen = k;
+  }
+  if (!chosen) throw py::value_error("no kernels for " + *name + " that this processor can run");
+}
+
+py::list rule_names() {
+  py::list names;
+  for (const RuleInfo& rule : kRules) names.append(rule.name);
+  return names;
+}
+
+}  // namespace
+}  // namespace sphere_fused
+
+namespace pybind11::detail {
+
+// A plan.GroupHyper, which is a named tuple in this order.
+template <>
+struct type_caster<sphere_fused::GroupHyper> {
+  PYBIND11_TYPE_CASTER(sphere_fused::GroupHyper, const_name("GroupHyper"));
+  bool load(handle source, bool) {
+    PyObject* t = source.ptr();
+    if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) != 9) return false;
+    const auto number = [t](int i) { return PyFloat_AsDouble(PyTuple_GET_ITEM(t, i)); };
+    value = {number(0), number(1), number(2), number(3), number(4), number(5),
+             number(6) != 0, number(7), number(8)};
+    return !PyErr_Occurred();
+  }
+};
+
+}  // namespace pybind11::detail
+
+PYBIND11_MODULE(_native, m) {
+  using sphere_fused::Plan;
+  namespace py = pybind11;
+  m.doc() = "The compiled backend of sphere_fused.";
+  m.attr("RULES") = sphere_fused::rule_names();
+  py::dict build;
+  for (const auto& [what, how] : sphere_fused::kBuild) build[what] = how;
+  m.attr("BUILD") = build;
+  m.def("instruction_sets", &sphere_fused::instruction_sets, "Those this processor can run.");
+  m.def("use_instruction_set", &sphere_fused::use_instruction_set, py::arg("name").none(true),
+        "Force one of instruction_sets() in this process; None for the best.");
+  py::class_<Plan>(m, "Plan", "The tensors of one optimizer; see sphere_fused/plan.py.")
+      .def(py::init<>())
+      .def("add", &Plan::add)
+      .def("watch", &Plan::watch)
+      .def("check", &Plan::check)
+      .def("set_gradient", &Plan::set_gradient)
+      .def("claim", &Plan::claim)
+      .def("step", &Plan::step)
+      .def("release", &Plan::release);
+}

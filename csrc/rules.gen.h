@@ -1,0 +1,182 @@
+// The rules of sphere_fused/optim and the tuples of sphere_fused/rule.py in C++.
+// Written by `make gen`; do not edit.
+// clang-format off
+#pragma once
+
+#include "plan.h"
+#include "vocabulary.h"
+
+namespace sphere_fused {
+
+// Inner products over one segment of the weight w, the gradient g and the direction x.
+template <class T>
+struct Gram {
+  T ww;
+  T wx;
+  T xx;
+  T wg;
+  T gg;
+  T gx;
+};
+
+// Inner products of the new point y = a_w w + a_x x with itself, with w and with x.
+template <class T>
+struct Landing {
+  T yy;
+  T wy;
+  T xy;
+};
+
+// Hyperparameters of one step of one tensor, formed in double before they are rounded.
+template <class T>
+struct Hyper {
+  T lr;
+  T beta1;  // decay of the first moment
+  T gain1;  // weight of the new gradient in it: 1 - beta1, or 1 - dampening
+  T beta2;
+  T gain2;  // 1 - beta2
+  T bc1;  // 1 - beta1**t
+  T bc2;  // 1 - beta2**t
+  T eps;
+  T decay;  // 1 - lr * weight_decay where the decay is decoupled, else 1
+  T grad_clip;  // infinity where there is none
+  T sqrt_dim;  // square root of the number of elements in a segment
+  T sign;  // -1 to maximize; move 1 uses it, and the coupled weight_decay, on the gradient
+  T weight_decay;
+};
+
+// What a rule decides: the new segment state s and the coefficients of move 4.
+template <class T>
+struct Update {
+  T s;
+  T a_w;
+  T a_x;
+  T a_g = T(0.0);
+  T b_w = T(0.0);
+  T b_x = T(1.0);
+  T b_g = T(0.0);
+};
+
+inline namespace SPHERE_ISA {
+
+template <class T>
+SPHERE_INLINE Update<T> elementwise(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  return {.s = s, .a_w = h.decay, .a_x = -h.lr};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> adams(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  s = h.beta2 * s + h.gain2 * gram.gg;
+  const auto a = h.lr * h.sqrt_dim / (h.bc1 * (sqrt(s / h.bc2) + h.eps));
+  return {.s = s, .a_w = h.decay, .a_x = -a};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> transport(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] const Landing<T>& y,
+    [[maybe_unused]] const Update<T>& u,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto moved = gram.ww > T(0) && y.yy > T(0);
+  const auto n = sqrt(gram.ww) * sqrt(y.yy) + h.eps;
+  const auto b_w = where(moved, -y.xy / n, T(0.0));
+  const auto b_x = where(moved, y.wy / n, T(1.0));
+  return {.s = u.s, .a_w = u.a_w, .a_x = u.a_x, .b_w = b_w, .b_x = b_x};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> rescale_and_transport(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] const Landing<T>& y,
+    [[maybe_unused]] const Update<T>& u,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto moved = gram.ww > T(0) && y.yy > T(0);
+  const auto n = y.yy + h.eps;
+  const auto s = where(moved, u.s * (gram.ww / n), u.s);
+  const auto b_w = where(moved, -y.xy / n, T(0.0));
+  const auto b_x = where(moved, y.wy / n, T(1.0));
+  return {.s = s, .a_w = u.a_w, .a_x = u.a_x, .b_w = b_w, .b_x = b_x};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> adamg(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto r = sqrt(gram.ww);
+  const auto wg = gram.wg / r;
+  const auto wx = gram.wx / r;
+  const auto hh = maximum(gram.gg - wg * wg, T(0.0));
+  const auto clip = where(hh > T(0), minimum(h.grad_clip / sqrt(hh), T(1.0)), T(1.0));
+  // x is the old moment; the new one is beta1 x + p (g - wg w/r), so that a clipped g loses no digits
+  const auto p = h.gain1 * clip;
+  const auto mm = h.beta1 * h.beta1 * gram.xx + T(2.0) * h.beta1 * p * (gram.gx - wg * wx) + p * p * hh;
+  const auto norm = sqrt(maximum(mm, T(0.0)));
+  s = h.beta2 * s + h.gain2 * clip * clip * hh;
+  const auto k = h.lr * sqrt(h.bc2) / (h.bc1 * sqrt(s + h.eps));
+  const auto angle = k * norm;
+  const auto sinc = where(angle < T(0.0001), T(1.0) - angle * angle / T(6.0), sin(angle) / angle);
+  const auto a_w = (cos(angle) + sinc * k * p * wg) / r;
+  const auto a_x = -sinc * k * h.beta1;
+  const auto a_g = -sinc * k * p;
+  const auto b_w = (norm * sin(angle) - cos(angle) * p * wg) / r;
+  const auto b_x = cos(angle) * h.beta1;
+  const auto b_g = cos(angle) * p;
+  return {.s = s, .a_w = a_w, .a_x = a_x, .a_g = a_g, .b_w = b_w, .b_x = b_x, .b_g = b_g};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> transport_buffer(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] const Landing<T>& y,
+    [[maybe_unused]] const Update<T>& u,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto moved = gram.ww > T(0) && y.yy > T(0);
+  const auto b_w = where(moved, -y.xy / y.yy, T(0.0));
+  const auto b_x = where(moved, y.wy / y.yy, T(1.0));
+  return {.s = u.s, .a_w = u.a_w, .a_x = u.a_x, .b_w = b_w, .b_x = b_x};
+}
+
+inline constexpr RuleInfo kRules[] = {
+    {"adam", kAdam, kPerElement, false},
+    {"adams", kMoment, kPerSegment, false},
+    {"adamst", kMoment, kPerSegment, true},
+    {"adamsrt", kMoment, kPerSegment, true},
+    {"adamg", kPrevious, kPerSegment, false},
+    {"sgd", kMoment, kNoSecond, false},
+    {"sgdmrt", kMoment, kNoSecond, true},
+};
+
+template <class T>
+SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>& h) {
+  switch (rule) {
+    case 0: return elementwise(gram, s, h);
+    case 1: return adams(gram, s, h);
+    case 2: return adams(gram, s, h);
+    case 3: return adams(gram, s, h);
+    case 4: return adamg(gram, s, h);
+    case 5: return elementwise(gram, s, h);
+    case 6: return elementwise(gram, s, h);
+  }
+  return {};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,
+                             const Update<T>& u, const Hyper<T>& h) {
+  switch (rule) {
+    case 2: return transport(gram, y, u, h);
+    case 3: return rescale_and_transport(gram, y, u, h);
+    case 6: return transport_buffer(gram, y, u, h);
+  }
+  return u;
+}
+
+}  // namespace SPHERE_ISA
+}  // namespace sphere_fused

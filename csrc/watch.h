@@ -1,0 +1,176 @@
+// Whether an optimizer's tensors are still where its plan says, asked before every step.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "tensors.h"
+
+namespace sphere_fused {
+
+namespace py = pybind11;
+
+class Watch {
+ public:
+  struct Gradient {
+    py::object tensor;  // keeps it alive through the step
+    void* data = nullptr;
+    bool is_float32 = false;
+  };
+  using Span = std::pair<uintptr_t, uintptr_t>;
+
+  // entries: (parameter, its state dict, keys of the tensors in it); spans: what a step writes.
+  Watch(const py::capsule& api, py::dict state, const py::list& groups, const py::list& entries,
+        py::list dormant, std::vector<Span> spans)
+      : state_(std::move(state)), dormant_(std::move(dormant)), spans_(std::move(spans)) {
+    const auto* table = static_cast<const DLExchangeTable*>(
+        PyCapsule_GetPointer(api.ptr(), "dlpack_exchange_api"));
+    if (!table) throw py::error_already_set();
+    if (table->major != 1 || !table->tensor_from_object) {
+      throw py::value_error("this version of DLPack's exchange table is not known");
+    }
+    read_ = table->tensor_from_object;
+    std::sort(spans_.begin(), spans_.end());
+    for (const auto& item : state_) {
+      held_.emplace_back(py::reinterpret_borrow<py::object>(item.first),
+                         py::reinterpret_borrow<py::object>(item.second));
+    }
+    for (const auto& group : groups) {
+      const auto dict = py::reinterpret_borrow<py::dict>(group);
+      groups_.push_back({dict, dict["params"].cast<py::list>(), {}});
+      for (const auto& p : groups_.back().list) {
+        groups_.back().params.push_back(py::reinterpret_borrow<py::object>(p));
+      }
+    }
+    for (const auto& item : entries) {
+      const auto entry = item.cast<py::tuple>();
+      const auto state_of = entry[1].cast<py::dict>();
+      entries_.push_back({entry[0], layout_of(entry[0]), state_of, {}, nullptr});
+      for (const auto& key : entry[2]) {
+        const py::object value = state_of[key];
+        entries_.back().tensors.push_back(
+            {py::reinterpret_borrow<py::object>(key), value, layout_of(value)});
+      }
+    }
+    gradients.resize(entries_.size());
+  }
+
+  // Fills `gradients`. Nothing if a plan must be made anew; else the numbers of the entries whose
+  // gradient does not lie like its parameter, for Python to judge.
+  std::optional<std::vector<int64_t>> check() {
+    if (!same_groups() || !same_states()) return std::nullopt;
+    for (const auto& p : dormant_) {
+      if (!gradient_of(p).is_none()) return std::nullopt;
+    }
+    std::vector<int64_t> odd;
+    for (size_t i = 0; i < entries_.size(); ++i) {
+      Entry& e = entries_[i];
+      if (!unmoved(e.param, e.layout)) return std::nullopt;
+      for (const auto& [key, value, layout] : e.tensors) {
+        if (PyDict_GetItemWithError(e.state.ptr(), key.ptr()) != value.ptr()) return std::nullopt;
+        if (!unmoved(value, layout)) return std::nullopt;
+      }
+      gradients[i] = {gradient_of(e.param), nullptr, false};
+      if (gradients[i].tensor.is_none()) continue;
+      if (!usable(e, gradients[i])) odd.push_back(i);
+    }
+    return odd;
+  }
+
+  std::vector<Gradient> gradients;
+
+ private:
+  struct Tensor {
+    py::object key, value;
+    Layout layout;
+  };
+  struct Entry {
+    py::object param;
+    Layout layout;
+    py::dict state;
+    std::vector<Tensor> tensors;
+    void* last_gradient;  // known not to overlap what is written
+  };
+  struct Group {
+    py::dict dict;
+    py::list list;
+    std::vector<py::object> params;
+  };
+
+  Layout layout_of(const py::object& tensor) const {
+    DLTensor t;
+    if (read_(tensor.ptr(), &t) != 0) throw py::error_already_set();
+    return Layout(t);
+  }
+
+  bool read(const py::object& tensor, DLTensor* out) const {
+    if (read_(tensor.ptr(), out) == 0) return true;
+    PyErr_Clear();  // sparse, say: Python will find words for it
+    return false;
+  }
+
+  static py::object gradient_of(py::handle p) {
+    static PyObject* name = PyUnicode_InternFromString("grad");
+    PyObject* gradient = PyObject_GetAttr(p.ptr(), name);
+    if (!gradient) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(gradient);
+  }
+
+  bool unmoved(const py::object& tensor, const Layout& layout) const {
+    DLTensor t;
+    return read(tensor, &t) && t.data == layout.data && layout.same_type(t) &&
+           layout.same_place_and_strides(t);
+  }
+
+  bool usable(Entry& e, Gradient& gradient) const {
+    DLTensor t;
+    if (!read(gradient.tensor, &t)) return false;
+    gradient.is_float32 = t.type_code == 2 && t.type_bits == 32;
+    if (!gradient.is_float32 && !e.layout.same_type(t)) return false;
+    if (!e.layout.same_place_and_strides(t)) return false;
+    if (t.data != e.last_gradient) {
+      const auto after = std::lower_bound(spans_.begin(), spans_.end(), Span{end_of(t), 0});
+      const auto start = reinterpret_cast<uintptr_t>(t.data);
+      if (after != spans_.begin() && std::prev(after)->second > start) return false;
+      e.last_gradient = t.data;
+    }
+    gradient.data = t.data;
+    return true;
+  }
+
+  bool same_states() const {
+    if (size_t(PyDict_Size(state_.ptr())) != held_.size()) return false;
+    PyObject *key, *value;
+    Py_ssize_t position = 0;
+    for (size_t i = 0; PyDict_Next(state_.ptr(), &position, &key, &value); ++i) {
+      if (key != held_[i].first.ptr() || value != held_[i].second.ptr()) return false;
+    }
+    return true;
+  }
+
+  bool same_groups() const {
+    static PyObject* name = PyUnicode_InternFromString("params");
+    for (const Group& g : groups_) {
+      if (PyDict_GetItemWithError(g.dict.ptr(), name) != g.list.ptr()) return false;
+      if (g.list.size() != g.params.size()) return false;
+      for (size_t i = 0; i < g.params.size(); ++i) {
+        if (PyList_GET_ITEM(g.list.ptr(), i) != g.params[i].ptr()) return false;
+      }
+    }
+    return true;
+  }
+
+  int (*read_)(void*, DLTensor*);
+  py::dict state_;
+  std::vector<std::pair<py::object, py::object>> held_;
+  std::vector<Group> groups_;
+  std::vector<Entry> entries_;
+  py::list dormant_;
+  std::vector<Span> spans_;
+};
+
+}  // namespace sphere_fused

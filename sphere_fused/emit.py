@@ -1,0 +1,229 @@
+"""Rules to C++: one Python line becomes one C++ line, with its names and comments.
+
+    python -m sphere_fused.emit csrc/rules.gen.h [--check]
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import io
+import sys
+import tokenize
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sphere_fused import rule as vocabulary
+from sphere_fused.optim import RULES
+from sphere_fused.rule import Gram, Hyper, Landing, Rule, Update
+
+FUNCTIONS = ("sqrt", "sin", "cos", "where", "maximum", "minimum")
+STRUCTS = {s.__name__: s for s in (Gram, Landing, Hyper, Update)}
+# C++ binds these as Python does, except that & and | bind less tightly than comparisons in C++;
+# those get parentheses always.
+OPERATORS: dict[type, tuple[str, int]] = {
+    ast.Add: ("+", 2),
+    ast.Sub: ("-", 2),
+    ast.Mult: ("*", 3),
+    ast.Div: ("/", 3),
+    ast.BitAnd: ("&&", 0),
+    ast.BitOr: ("||", 0),
+    ast.Lt: ("<", 1),
+    ast.LtE: ("<=", 1),
+    ast.Gt: (">", 1),
+    ast.GtE: (">=", 1),
+    ast.Eq: ("==", 1),
+    ast.NotEq: ("!=", 1),
+}
+
+
+class RuleError(ValueError):
+    """A rule uses something that not every backend can compute."""
+
+
+def comments(source: str) -> dict[int, str]:
+    """The comment on each line of `source`."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string[1:].strip() for t in tokens if t.type == tokenize.COMMENT}
+
+
+def source_of(thing: Any) -> str:
+    try:
+        return inspect.getsource(thing)
+    except (OSError, TypeError) as error:
+        raise RuleError(
+            f"the source of the rule {thing.__name__} cannot be read: rules are compiled from "
+            f"their source, so define it in a file and not in a prompt"
+        ) from error
+
+
+class Emitter:
+    """Emits one function of a rule."""
+
+    def __init__(self, function: Callable[..., Update]):
+        self.name = function.__name__
+        self.source = source_of(function)
+        self.comments = comments(self.source)
+        self.tree = ast.parse(self.source).body[0]
+        self.known = {a.arg for a in self.tree.args.args}
+
+    def error(self, node: ast.AST, what: str) -> RuleError:
+        line = self.source.splitlines()[node.lineno - 1].strip()
+        return RuleError(f"rule {self.name}: {what} in `{line}`")
+
+    def expression(self, node: ast.expr, outer: int = 0) -> str:
+        match node:
+            case ast.Constant(value=float() | int() as value):
+                return f"T({value!r})"
+            case ast.Name(id=name):
+                if name not in self.known:
+                    raise self.error(node, f"'{name}' is neither an argument nor assigned before")
+                return name
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                return f"{name}.{attribute}"
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return f"-{self.expression(operand, 4)}"
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
+                return self.binary(left, op, right, outer)
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in OPERATORS:
+                return self.binary(left, op, right, outer)
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
+                return f"{name}({', '.join(self.expression(a) for a in args)})"
+        raise self.error(node, f"{type(node).__name__} is not in the vocabulary of rules")
+
+    def binary(self, left: ast.expr, op: Any, right: ast.expr, outer: int) -> str:
+        symbol, level = OPERATORS[type(op)]
+        text = f"{self.expression(left, level)} {symbol} {self.expression(right, level + 1)}"
+        return f"({text})" if level < outer or (level == 0 and outer) else text
+
+    def returned(self, node: ast.expr | None) -> str:
+        match node:
+            case ast.Call(func=ast.Name(id="Update"), args=[], keywords=keywords):
+                given = {k.arg: self.expression(k.value) for k in keywords}
+                fields = [f".{f} = {given[f]}" for f in Update._fields if f in given]
+                if unknown := set(given) - set(Update._fields):
+                    raise self.error(node, f"Update has no field {', '.join(sorted(unknown))}")
+                return f"return {{{', '.join(fields)}}};"
+        raise self.error(node or self.tree, "a rule must return Update(name=value, ...)")
+
+    def statement(self, node: ast.stmt) -> str:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                text = self.expression(value)
+                declared = name in self.known
+                self.known.add(name)
+                return f"{name} = {text};" if declared else f"const auto {name} = {text};"
+            case ast.Return(value=value):
+                return self.returned(value)
+        raise self.error(node, f"{type(node).__name__} is not in the vocabulary of rules")
+
+    def function(self) -> str:
+        kinds = {a.arg: a.annotation.id for a in self.tree.args.args}
+        arguments = [
+            "[[maybe_unused]] " + (f"const {kind}<T>& " if kind in STRUCTS else "T ") + name
+            for name, kind in kinds.items()
+        ]
+        lines = []
+        for i, node in enumerate(self.tree.body):
+            if i == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                continue  # the docstring
+            first = self.tree.body[i - 1].end_lineno + 1 if i else self.tree.lineno + 1
+            lines += [f"  // {c}" for n, c in self.comments.items() if first <= n < node.lineno]
+            lines.append(f"  {self.statement(node)}")
+            if trailing := self.comments.get(node.end_lineno):
+                lines[-1] += f"  // {trailing}"
+        head = f"template <class T>\nSPHERE_INLINE Update<T> {self.name}("
+        return "\n".join([head, "    " + ",\n    ".join(arguments) + ") {", *lines, "}"])
+
+
+def struct(kind: type[tuple[Any, ...]]) -> str:
+    notes = comments(source_of(kind))
+    lines = source_of(kind).splitlines()
+    rows = []
+    for n, line in enumerate(lines, 1):
+        name = line.split(":")[0].strip()
+        if name in kind._fields:
+            default = f" = T({kind._field_defaults[name]})" if name in kind._field_defaults else ""
+            note = f"  // {notes[n]}" if n in notes else ""
+            rows.append(f"  T {name}{default};{note}")
+    about = inspect.getdoc(kind)
+    return "\n".join([f"// {about}", "template <class T>", f"struct {kind.__name__} {{", *rows, "};"])
+
+
+def table(rules: tuple[Rule, ...]) -> str:
+    directions = {"moment": "kMoment", "previous": "kPrevious", "adam": "kAdam"}
+    seconds = {"segment": "kPerSegment", "element": "kPerElement", None: "kNoSecond"}
+    rows = [
+        f'    {{"{r.name}", {directions[r.direction]}, {seconds[r.second_moment]}, '
+        f"{'true' if r.land else 'false'}}},"
+        for r in rules
+    ]
+    steps = [f"    case {i}: return {r.step.__name__}(gram, s, h);" for i, r in enumerate(rules)]
+    lands = [
+        f"    case {i}: return {r.land.__name__}(gram, y, u, h);"
+        for i, r in enumerate(rules)
+        if r.land
+    ]
+    return "\n".join(
+        [
+            "inline constexpr RuleInfo kRules[] = {",
+            *rows,
+            "};",
+            "",
+            "template <class T>",
+            "SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>& h) {",
+            "  switch (rule) {",
+            *steps,
+            "  }",
+            "  return {};",
+            "}",
+            "",
+            "template <class T>",
+            "SPHERE_INLINE Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,",
+            "                             const Update<T>& u, const Hyper<T>& h) {",
+            "  switch (rule) {",
+            *lands,
+            "  }",
+            "  return u;",
+            "}",
+        ]
+    )
+
+
+def header(rules: tuple[Rule, ...] = RULES) -> str:
+    """The text of csrc/rules.gen.h."""
+    functions: dict[str, Callable[..., Update]] = {}
+    for f in (f for r in rules for f in (r.step, r.land) if f is not None):
+        if functions.setdefault(f.__name__, f) is not f:
+            raise RuleError(f"two rules define a function called {f.__name__}: rename one")
+    return "\n\n".join(
+        [
+            "// The rules of sphere_fused/optim and the tuples of sphere_fused/rule.py in C++.\n"
+            "// Written by `make gen`; do not edit.\n"
+            "// clang-format off\n#pragma once",
+            '#include "plan.h"\n#include "vocabulary.h"',
+            "namespace sphere_fused {",
+            *(struct(s) for s in STRUCTS.values()),
+            "inline namespace SPHERE_ISA {",
+            *(Emitter(f).function() for f in functions.values()),
+            table(rules),
+            "}  // namespace SPHERE_ISA\n}  // namespace sphere_fused\n",
+        ]
+    )
+
+
+def main(arguments: list[str]) -> int:
+    path, text = Path(arguments[0]), header()
+    if "--check" not in arguments:
+        path.write_text(text)
+        return 0
+    if path.read_text() == text:
+        return 0
+    print(f"{path} is not what the rules say: run `make gen` and commit it", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    assert all(hasattr(vocabulary, name) for name in FUNCTIONS)
+    sys.exit(main(sys.argv[1:]))
