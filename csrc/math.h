@@ -10,7 +10,7 @@ inline namespace SPHERE_ISA {
 // The gradient as the optimizer sees it; the one in memory is never changed.
 template <class V, class T>
 SPHERE_INLINE V gradient(V g, V w, const Hyper<T>& h) {
-  return h.sign * g + h.weight_decay * w;
+  return g + h.weight_decay * w;
 }
 
 // Move 1: updates m and v and returns x.
@@ -29,9 +29,11 @@ SPHERE_INLINE void add(Gram<V>& gram, V w, V x, V g) {
   gram.ww += w * w;
   gram.wx += w * x;
   gram.xx += x * x;
-  gram.wg += w * g;
   gram.gg += g * g;
-  if constexpr (kDirection == kPrevious) gram.gx += g * x;
+  if constexpr (kDirection == kPrevious) {
+    gram.wg += w * g;
+    gram.gx += g * x;
+  }
 }
 
 // Move 3, with the landing where the rule asks for it. `measure(u)` returns the landing's products

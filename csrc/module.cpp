@@ -120,10 +120,10 @@ struct type_caster<sphere_fused::GroupHyper> {
   PYBIND11_TYPE_CASTER(sphere_fused::GroupHyper, const_name("GroupHyper"));
   bool load(handle source, bool) {
     PyObject* t = source.ptr();
-    if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) != 9) return false;
+    if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) != 8) return false;
     const auto number = [t](int i) { return PyFloat_AsDouble(PyTuple_GET_ITEM(t, i)); };
     value = {number(0), number(1), number(2), number(3), number(4), number(5),
-             number(6) != 0, number(7), number(8)};
+             number(6) != 0, number(7)};
     return !PyErr_Occurred();
   }
 };

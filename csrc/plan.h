@@ -42,7 +42,7 @@ struct Segments {
 struct GroupHyper {
   double lr, beta1, gain1, beta2, eps, weight_decay;
   bool decoupled;
-  double sign, grad_clip;
+  double grad_clip;
 };
 
 }  // namespace sphere_fused

@@ -9,6 +9,8 @@
 namespace sphere_fused {
 
 // Inner products over one segment of the weight w, the gradient g and the direction x.
+//
+// wg and gx are measured for rules whose direction is "previous", and for no others.
 template <class T>
 struct Gram {
   T ww;
@@ -32,7 +34,7 @@ template <class T>
 struct Hyper {
   T lr;
   T beta1;  // decay of the first moment
-  T gain1;  // weight of the new gradient in it: 1 - beta1, or 1 - dampening
+  T gain1;  // weight of the new gradient in it: 1 - beta1, or 1 - dampening; < 0 to maximize
   T beta2;
   T gain2;  // 1 - beta2
   T bc1;  // 1 - beta1**t
@@ -41,8 +43,7 @@ struct Hyper {
   T decay;  // 1 - lr * weight_decay where the decay is decoupled, else 1
   T grad_clip;  // infinity where there is none
   T sqrt_dim;  // square root of the number of elements in a segment
-  T sign;  // -1 to maximize; move 1 uses it, and the coupled weight_decay, on the gradient
-  T weight_decay;
+  T weight_decay;  // the coupled one, which move 1 adds to the gradient; < 0 to maximize
 };
 
 // What a rule decides: the new segment state s and the coefficients of move 4.

@@ -61,7 +61,8 @@ def source_of(thing: Any) -> str:
 class Emitter:
     """Emits one function of a rule."""
 
-    def __init__(self, function: Callable[..., Update]):
+    def __init__(self, function: Callable[..., Update], previous: bool):
+        self.previous = previous
         self.name = function.__name__
         self.source = source_of(function)
         self.comments = comments(self.source)
@@ -80,6 +81,8 @@ class Emitter:
                 if name not in self.known:
                     raise self.error(node, f"'{name}' is neither an argument nor assigned before")
                 return name
+            case ast.Attribute(value=ast.Name(id="gram"), attr="wg" | "gx") if not self.previous:
+                raise self.error(node, 'wg and gx are measured only where direction="previous"')
             case ast.Attribute(value=ast.Name(id=name), attr=attribute):
                 return f"{name}.{attribute}"
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -147,8 +150,8 @@ def struct(kind: type[tuple[Any, ...]]) -> str:
             default = f" = T({kind._field_defaults[name]})" if name in kind._field_defaults else ""
             note = f"  // {notes[n]}" if n in notes else ""
             rows.append(f"  T {name}{default};{note}")
-    about = inspect.getdoc(kind)
-    return "\n".join([f"// {about}", "template <class T>", f"struct {kind.__name__} {{", *rows, "};"])
+    about = "\n".join(f"// {line}".rstrip() for line in inspect.getdoc(kind).splitlines())
+    return "\n".join([about, "template <class T>", f"struct {kind.__name__} {{", *rows, "};"])
 
 
 def table(rules: tuple[Rule, ...]) -> str:
@@ -193,10 +196,11 @@ def table(rules: tuple[Rule, ...]) -> str:
 
 def header(rules: tuple[Rule, ...] = RULES) -> str:
     """The text of csrc/rules.gen.h."""
-    functions: dict[str, Callable[..., Update]] = {}
-    for f in (f for r in rules for f in (r.step, r.land) if f is not None):
-        if functions.setdefault(f.__name__, f) is not f:
-            raise RuleError(f"two rules define a function called {f.__name__}: rename one")
+    functions: dict[str, tuple[Callable[..., Update], bool]] = {}
+    for rule in rules:
+        for f in filter(None, (rule.step, rule.land)):
+            if functions.setdefault(f.__name__, (f, rule.direction == "previous"))[0] is not f:
+                raise RuleError(f"two rules define a function called {f.__name__}: rename one")
     return "\n\n".join(
         [
             "// The rules of sphere_fused/optim and the tuples of sphere_fused/rule.py in C++.\n"
@@ -206,7 +210,7 @@ def header(rules: tuple[Rule, ...] = RULES) -> str:
             "namespace sphere_fused {",
             *(struct(s) for s in STRUCTS.values()),
             "inline namespace SPHERE_ISA {",
-            *(Emitter(f).function() for f in functions.values()),
+            *(Emitter(*f).function() for f in functions.values()),
             table(rules),
             "}  // namespace SPHERE_ISA\n}  // namespace sphere_fused\n",
         ]

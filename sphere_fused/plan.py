@@ -46,7 +46,6 @@ class GroupHyper(NamedTuple):
     eps: float
     weight_decay: float
     decoupled: bool
-    sign: float
     grad_clip: float
 
     def at(self, step: Any, dim: int) -> Hyper:
@@ -63,7 +62,6 @@ class GroupHyper(NamedTuple):
             decay=1.0 - self.lr * self.weight_decay if self.decoupled else 1.0,
             grad_clip=self.grad_clip,
             sqrt_dim=math.sqrt(dim),
-            sign=self.sign,
             weight_decay=0.0 if self.decoupled else self.weight_decay,
         )
 
@@ -75,6 +73,8 @@ def check_parameter(tensor: torch.Tensor, name: str) -> None:
     if tensor.dtype not in DTYPES:
         known = ", ".join(str(dtype) for dtype in DTYPES)
         raise TypeError(f"{name} is {tensor.dtype}; the supported dtypes are {known}")
+    if tensor.is_neg():
+        raise RuntimeError(f"{name} is a negated view: call resolve_neg() on it first")
     if any(s == 0 and n > 1 for n, s in zip(tensor.shape, tensor.stride(), strict=True)):
         raise RuntimeError(f"elements of {name} share memory (it was expanded): clone() it first")
 
@@ -288,8 +288,8 @@ class Plan:
                 return False
             odd = range(len(self.entries))
         for i in odd:
-            self._refuse_overlap(i)
             gradient = self.entries[i].gradient()
+            self._refuse_overlap(i)
             if gradient is not None and gradient is not self.entries[i].param.grad:
                 self._copies[i] = gradient
             if self.native is not None:

@@ -25,7 +25,10 @@ Scalar: TypeAlias = Any
 
 
 class Gram(NamedTuple):
-    """Inner products over one segment of the weight w, the gradient g and the direction x."""
+    """Inner products over one segment of the weight w, the gradient g and the direction x.
+
+    wg and gx are measured for rules whose direction is "previous", and for no others.
+    """
 
     ww: Scalar
     wx: Scalar
@@ -48,7 +51,7 @@ class Hyper(NamedTuple):
 
     lr: Scalar
     beta1: Scalar  # decay of the first moment
-    gain1: Scalar  # weight of the new gradient in it: 1 - beta1, or 1 - dampening
+    gain1: Scalar  # weight of the new gradient in it: 1 - beta1, or 1 - dampening; < 0 to maximize
     beta2: Scalar
     gain2: Scalar  # 1 - beta2
     bc1: Scalar  # 1 - beta1**t
@@ -57,8 +60,7 @@ class Hyper(NamedTuple):
     decay: Scalar  # 1 - lr * weight_decay where the decay is decoupled, else 1
     grad_clip: Scalar  # infinity where there is none
     sqrt_dim: Scalar  # square root of the number of elements in a segment
-    sign: Scalar  # -1 to maximize; move 1 uses it, and the coupled weight_decay, on the gradient
-    weight_decay: Scalar
+    weight_decay: Scalar  # the coupled one, which move 1 adds to the gradient; < 0 to maximize
 
 
 class Update(NamedTuple):

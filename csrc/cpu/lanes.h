@@ -115,10 +115,21 @@ SPHERE_INLINE Double4 sqrt(Double4 a) { return sqrt_lanes(a); }
 
 SPHERE_INLINE float sum(float a) { return a; }
 SPHERE_INLINE double sum(double a) { return a; }
+
+template <class Half>
+struct Halves {
+  Half low, high;
+};
 SPHERE_INLINE float sum(Float8 a) {
-  return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
+  const auto quarters = same_bits<Halves<VectorOf<float, 4>>>(a);
+  const VectorOf<float, 4> s = quarters.low + quarters.high;
+  return (s[0] + s[2]) + (s[1] + s[3]);
 }
-SPHERE_INLINE double sum(Double4 a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+SPHERE_INLINE double sum(Double4 a) {
+  const auto pairs = same_bits<Halves<VectorOf<double, 2>>>(a);
+  const VectorOf<double, 2> s = pairs.low + pairs.high;
+  return s[0] + s[1];
+}
 
 }  // namespace SPHERE_ISA
 }  // namespace sphere_fused

@@ -44,7 +44,6 @@ Hyper<double> hyper_of(const Segments& at, const GroupHyper& g, double bc1, doub
           .decay = g.decoupled ? 1 - g.lr * g.weight_decay : 1,
           .grad_clip = g.grad_clip,
           .sqrt_dim = std::sqrt(double(at.dim)),
-          .sign = g.sign,
           .weight_decay = g.decoupled ? 0 : g.weight_decay};
 }
 

@@ -56,8 +56,8 @@ SPHERE_INLINE void fold(Gram<double>& total, const Gram<V>& part) {
   total.ww += sum(part.ww);
   total.wx += sum(part.wx);
   total.xx += sum(part.xx);
-  total.wg += sum(part.wg);
   total.gg += sum(part.gg);
+  total.wg += sum(part.wg);
   total.gx += sum(part.gx);
 }
 
@@ -74,7 +74,7 @@ SPHERE_INLINE Update<T> rounded(const Update<From>& a) {
 template <class T>
 SPHERE_INLINE Hyper<T> rounded(const Hyper<double>& a) {
   return {T(a.lr), T(a.beta1), T(a.gain1), T(a.beta2), T(a.gain2), T(a.bc1), T(a.bc2), T(a.eps),
-          T(a.decay), T(a.grad_clip), T(a.sqrt_dim), T(a.sign), T(a.weight_decay)};
+          T(a.decay), T(a.grad_clip), T(a.sqrt_dim), T(a.weight_decay)};
 }
 
 // Calls at(i, V{}) for the vectors of n elements and at(i, T{}) for the rest.

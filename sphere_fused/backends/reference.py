@@ -35,7 +35,7 @@ def step_parameter(entry: Entry, hyper: GroupHyper) -> None:
     state, p = entry.state, entry.param
     h = hyper.at(count_step(state, entry), entry.dim)
     w = p.to(entry.state_dtype)
-    g = h.sign * p.grad.to(w.dtype)
+    g = p.grad.to(w.dtype)
     if h.weight_decay != 0.0:
         g = g + h.weight_decay * w
     m = state.get(entry.moment_key, torch.zeros((), dtype=w.dtype, device=w.device))

@@ -19,6 +19,12 @@ from sphere_fused.segments import Dims, geometry, inside_segment
 LOCAL_OPTIONS = ("foreach", "fused", "backend")
 
 
+@torch.no_grad()
+def write_all(changes: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    for p, value in changes:
+        p.copy_(value)
+
+
 class Prepared(NamedTuple):
     """A plan, what steps it, and what of the groups it was made for."""
 
@@ -41,7 +47,11 @@ class SphereOptimizer(Optimizer):
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]):
         self._prepared: Prepared | None = None
+        # Weights that must change before the first step; written when every group has passed.
+        self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
         super().__init__(params, defaults)
+        changes, self._changes = self._changes, None
+        write_all(changes)
 
     def hyper(self, group: dict[str, Any]) -> GroupHyper:
         """What the arguments in `group` mean to the rule."""
@@ -60,15 +70,18 @@ class SphereOptimizer(Optimizer):
         eps: float = 0.0,
         grad_clip: float = math.inf,
     ) -> GroupHyper:
+        decoupled = bool(group["decoupled_weight_decay"])
+        weight_decay = float(group["weight_decay"])
+        # -(g - wd w) is what enters the moments: both signs move into the factors.
+        sign = -1.0 if group["maximize"] else 1.0
         return GroupHyper(
             lr=float(group["lr"]),
             beta1=beta1,
-            gain1=gain1,
+            gain1=sign * gain1,
             beta2=beta2,
             eps=eps,
-            weight_decay=float(group["weight_decay"]),
-            decoupled=bool(group["decoupled_weight_decay"]),
-            sign=-1.0 if group["maximize"] else 1.0,
+            weight_decay=weight_decay if decoupled else sign * weight_decay,
+            decoupled=decoupled,
             grad_clip=grad_clip,
         )
 
@@ -87,13 +100,14 @@ class SphereOptimizer(Optimizer):
             warnings.filterwarnings("ignore", message=".*duplicate parameters")  # an error here
             super().add_param_group(param_group)
         try:
-            prepared = self._checked_parameters(self.param_groups[-1])
+            changes = self._checked_parameters(self.param_groups[-1])
         except BaseException:
             self.param_groups.pop()
             raise
-        with torch.no_grad():
-            for p, value in prepared:
-                p.copy_(value)
+        if self._changes is None:
+            write_all(changes)
+        else:
+            self._changes += changes
         self._prepared = None
 
     def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor | None:
@@ -121,7 +135,7 @@ class SphereOptimizer(Optimizer):
             entry = self._entry(index, group, p, name)
             entry.geometry = geometry(p, entry.inside)
             backends.select(entry)
-            value = self.prepared(p.detach(), entry.inside, name) if entry.inside else None
+            value = self.prepared(p.detach(), entry.inside, name) if entry.inside and p.numel() else None
             if value is not None:
                 changes.append((p, value))
         return changes
@@ -230,6 +244,7 @@ class SphereOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._changes = None
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -80,8 +81,10 @@ class SGDMRT(SphereOptimizer):
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
         super().check_hyperparameters(group)
-        if not group["momentum"] >= 0.0:
-            raise ValueError(f"momentum must be at least 0, not {group['momentum']}")
+        if not 0.0 <= group["momentum"] < math.inf:
+            raise ValueError(f"momentum must be at least 0 and finite, not {group['momentum']}")
+        if not math.isfinite(group["dampening"]):
+            raise ValueError(f"dampening must be finite, not {group['dampening']}")
 
     def keeps_moment(self, group: dict[str, Any]) -> bool:
         return group["momentum"] != 0.0

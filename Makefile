@@ -1,0 +1,37 @@
+# Everything runs in .venv, which the first target makes; PYTHON names the interpreter for it.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := $(shell find src csrc tests/oracles -type f -not -path '*/__pycache__/*' -not -name '*.egg-info')
+CXX_FILES := $(filter-out %.gen.h, $(shell find csrc -name '*.h' -o -name '*.cpp'))
+
+.PHONY: demo test bench lint gen clean
+
+demo: .venv/installed
+	$(BIN)/python -m sphere_fused demo
+
+test: .venv/installed
+	$(BIN)/pytest
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/bench.py --json benchmarks/results/cpu.json
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	$(BIN)/python -m sphere_fused.emit csrc/rules.gen.h --check
+
+# The rules in C++, from the rules in Python.
+gen: .venv/installed
+	PYTHONPATH=src $(BIN)/python -m sphere_fused.emit csrc/rules.gen.h
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python $(SOURCES) setup.py pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[demo,lint,test]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info src/*.egg-info

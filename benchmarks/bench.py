@@ -1,0 +1,83 @@
+"""Time of a whole optimizer step, on the CPU: ours against torch's and against our reference.
+
+Every contender takes a step in turn, round after round, so that whatever else the machine does
+falls on all alike; what counts are the medians and their ratios. Memory is counted by the formula
+in README (20 bytes per weight for AdamSRT in float32, 28 for Adam), not measured.
+
+    python benchmarks/bench.py [--seconds 15] [--json PATH]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import sphere_fused
+import torch
+from shapes import MODELS, Shapes
+from torch.optim import Adam, Optimizer
+
+CONTENDERS: dict[str, Callable[[list[torch.Tensor]], Optimizer]] = {
+    "AdamSRT": lambda p: sphere_fused.AdamSRT(p, fused=True),
+    "Adam, fused": lambda p: Adam(p, fused=True),
+    "Adam, foreach": lambda p: Adam(p, foreach=True),
+    "AdamSRT, reference": lambda p: sphere_fused.AdamSRT(p, backend="reference"),
+}
+BASE = "Adam, fused"
+
+
+def parameters(shapes: Shapes) -> list[torch.Tensor]:
+    params = [torch.randn(shape).requires_grad_() for shape in shapes]
+    for p in params:
+        p.grad = torch.randn_like(p)
+    return params
+
+
+def measure(shapes: Shapes, seconds: float) -> dict[str, list[float]]:
+    """Seconds per step of every contender, one number per round."""
+    optimizers = {name: make(parameters(shapes)) for name, make in CONTENDERS.items()}
+    for optimizer in optimizers.values():
+        for _ in range(2):
+            optimizer.step()
+    times: dict[str, list[float]] = {name: [] for name in optimizers}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[BASE]) < 5:
+        for name, optimizer in optimizers.items():
+            start = time.perf_counter()
+            optimizer.step()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=15.0, help="per model; default 15")
+    parser.add_argument("--json", type=Path, help="also write the result here")
+    arguments = parser.parse_args()
+    result = {
+        "device": f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "sphere_fused": sphere_fused.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+        "milliseconds": {},
+    }
+    print(f"{result['device']}, torch {result['torch']}\n")
+    print(f"| ms per step (ratio to {BASE}) | " + " | ".join(CONTENDERS) + " |")
+    print("|---" * (len(CONTENDERS) + 1) + "|")
+    for model, shapes in MODELS.items():
+        times = measure(shapes, arguments.seconds)
+        ms = {name: 1e3 * statistics.median(t) for name, t in times.items()}
+        result["milliseconds"][model] = {name: round(t, 4) for name, t in ms.items()}
+        cells = [f"{t:.3g} ({t / ms[BASE]:.2f})" for t in ms.values()]
+        print(f"| {model} | " + " | ".join(cells) + " |", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""`python -m sphere_fused info`: what is installed here, what runs, and why the rest does not."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+import sphere_fused
+from sphere_fused import plan
+from sphere_fused.backends import BACKENDS
+
+
+def version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def main(arguments: list[str]) -> int:
+    rows = [
+        ("sphere_fused", f"{sphere_fused.__version__}, in {Path(sphere_fused.__file__).parent}"),
+        ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("torch", f"{torch.__version__}, {torch.get_num_threads()} threads"),
+        ("Triton", version("triton")),
+        ("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch sees"),
+    ]
+    if plan._native is not None:
+        rows += [(f"built: {what}", how) for what, how in plan._native.BUILD.items()]
+        rows.append(("instruction sets", ", ".join(plan._native.instruction_sets())))
+        table = hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
+        rows.append(("per-step check", "in C" if table else "in Python: this torch lacks the C table"))
+    for name, backend in BACKENDS.items():
+        rows.append((f"backend {name}", "; ".join(backend.unavailable()) or "available"))
+    width = max(len(what) for what, _ in rows)
+    for what, value in rows:
+        print(f"{what:<{width}}  {value}")
+    return 0
