@@ -110,9 +110,9 @@ if native not in ("0", "1"):
     raise SystemExit(f"SPHERE_FUSED_NATIVE must be 0 or 1, not {native!r}")
 if native == "1" and not compiles("-std=c++20"):
     raise SystemExit(
-        f"sphere_fused needs a C++20 compiler and '{CXX}' is none (try `{CXX} -std=c++20`). Install "
-        "one (Debian: apt-get install g++; macOS: xcode-select --install), name it in CXX, or set "
-        "SPHERE_FUSED_NATIVE=0 for a slow, pure Python install."
+        f"sphere_fused needs a C++20 compiler and '{CXX}' is none (try `{CXX} -std=c++20`). "
+        "Install one (Debian: apt-get install g++; macOS: xcode-select --install), name it in "
+        "CXX, or set SPHERE_FUSED_NATIVE=0 for a slow, pure Python install."
     )
 setup(
     ext_modules=[Extension("sphere_fused._native", sources=[])] if native == "1" else [],

@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import sphere_fused
 import torch
 from shapes import MODELS, Shapes
 from torch.optim import Adam, Optimizer
+
+import sphere_fused
 
 CONTENDERS: dict[str, Callable[[list[torch.Tensor]], Optimizer]] = {
     "AdamSRT": lambda p: sphere_fused.AdamSRT(p, fused=True),

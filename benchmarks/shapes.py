@@ -5,7 +5,9 @@ from __future__ import annotations
 Shapes = list[tuple[int, ...]]
 
 
-def gpt2(layers: int = 12, width: int = 768, vocabulary: int = 50257, context: int = 1024) -> Shapes:
+def gpt2(
+    layers: int = 12, width: int = 768, vocabulary: int = 50257, context: int = 1024
+) -> Shapes:
     """GPT-2; with the defaults the 124M model. The head shares the embedding's weight."""
     block: Shapes = [(width,), (width,), (3 * width, width), (3 * width,), (width, width), (width,)]
     block += [(width,), (width,), (4 * width, width), (4 * width,), (width, 4 * width), (width,)]

@@ -46,8 +46,8 @@ SPHERE_INLINE Update<T> decide(int rule, const Gram<T>& gram, T s, const Hyper<T
   if (!kRules[rule].lands) return u;
   const T from_w = u.a_w * u.a_w * gram.ww;
   const T from_x = u.a_x * u.a_x * gram.xx;
-  Landing<T> y = {from_w + 2 * u.a_w * u.a_x * gram.wx + from_x,
-                  u.a_w * gram.ww + u.a_x * gram.wx, u.a_w * gram.wx + u.a_x * gram.xx};
+  Landing<T> y = {from_w + 2 * u.a_w * u.a_x * gram.wx + from_x, u.a_w * gram.ww + u.a_x * gram.wx,
+                  u.a_w * gram.wx + u.a_x * gram.xx};
   if (y.yy < (from_w + from_x) / 64) y = measure(u);
   return land(rule, gram, y, u, h);
 }

@@ -38,8 +38,8 @@ class Plan {
   void add(uintptr_t w, uintptr_t m, uintptr_t s, uintptr_t step, int64_t outer, int64_t dim,
            int64_t inner, int group, int rule, int w_type) {
     table_.push_back({reinterpret_cast<void*>(w), nullptr, reinterpret_cast<void*>(m),
-                      reinterpret_cast<void*>(s), reinterpret_cast<float*>(step), outer, dim,
-                      inner, group, int8_t(rule), DType(w_type), DType(w_type)});
+                      reinterpret_cast<void*>(s), reinterpret_cast<float*>(step), outer, dim, inner,
+                      group, int8_t(rule), DType(w_type), DType(w_type)});
   }
 
   void watch(const py::capsule& api, const py::dict& state, const py::list& groups,
@@ -122,8 +122,8 @@ struct type_caster<sphere_fused::GroupHyper> {
     PyObject* t = source.ptr();
     if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) != 8) return false;
     const auto number = [t](int i) { return PyFloat_AsDouble(PyTuple_GET_ITEM(t, i)); };
-    value = {number(0), number(1), number(2), number(3), number(4), number(5),
-             number(6) != 0, number(7)};
+    value = {number(0), number(1), number(2),      number(3),
+             number(4), number(5), number(6) != 0, number(7)};
     return !PyErr_Occurred();
   }
 };

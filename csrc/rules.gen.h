@@ -115,7 +115,7 @@ SPHERE_INLINE Update<T> adamg(
   const auto wx = gram.wx / r;
   const auto hh = maximum(gram.gg - wg * wg, T(0.0));
   const auto clip = where(hh > T(0), minimum(h.grad_clip / sqrt(hh), T(1.0)), T(1.0));
-  // x is the old moment; the new one is beta1 x + p (g - wg w/r), so that a clipped g loses no digits
+  // x is the old moment, and the new one beta1 x + p (g - wg w/r): a clipped g loses no digits.
   const auto p = h.gain1 * clip;
   const auto mm = h.beta1 * h.beta1 * gram.xx + T(2.0) * h.beta1 * p * (gram.gx - wg * wx) + p * p * hh;
   const auto norm = sqrt(maximum(mm, T(0.0)));

@@ -38,8 +38,12 @@ struct Layout {
   std::vector<int64_t> shape, strides;
 
   explicit Layout(const DLTensor& t)
-      : data(t.data), device_type(t.device_type), device_id(t.device_id), type_code(t.type_code),
-        type_bits(t.type_bits), shape(t.shape, t.shape + t.ndim),
+      : data(t.data),
+        device_type(t.device_type),
+        device_id(t.device_id),
+        type_code(t.type_code),
+        type_bits(t.type_bits),
+        shape(t.shape, t.shape + t.ndim),
         strides(t.strides, t.strides + t.ndim) {}
 
   bool same_type(const DLTensor& t) const {

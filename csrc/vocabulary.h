@@ -12,12 +12,24 @@
 namespace sphere_fused {
 inline namespace SPHERE_ISA {
 
-SPHERE_INLINE float sqrt(float a) { return __builtin_sqrtf(a); }
-SPHERE_INLINE double sqrt(double a) { return __builtin_sqrt(a); }
-SPHERE_INLINE float sin(float a) { return __builtin_sinf(a); }
-SPHERE_INLINE double sin(double a) { return __builtin_sin(a); }
-SPHERE_INLINE float cos(float a) { return __builtin_cosf(a); }
-SPHERE_INLINE double cos(double a) { return __builtin_cos(a); }
+SPHERE_INLINE float sqrt(float a) {
+  return __builtin_sqrtf(a);
+}
+SPHERE_INLINE double sqrt(double a) {
+  return __builtin_sqrt(a);
+}
+SPHERE_INLINE float sin(float a) {
+  return __builtin_sinf(a);
+}
+SPHERE_INLINE double sin(double a) {
+  return __builtin_sin(a);
+}
+SPHERE_INLINE float cos(float a) {
+  return __builtin_cosf(a);
+}
+SPHERE_INLINE double cos(double a) {
+  return __builtin_cos(a);
+}
 
 template <class T>
 SPHERE_INLINE T where(bool condition, T a, T b) {

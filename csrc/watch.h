@@ -27,8 +27,8 @@ class Watch {
   Watch(const py::capsule& api, py::dict state, const py::list& groups, const py::list& entries,
         py::list dormant, std::vector<Span> spans)
       : state_(std::move(state)), dormant_(std::move(dormant)), spans_(std::move(spans)) {
-    const auto* table = static_cast<const DLExchangeTable*>(
-        PyCapsule_GetPointer(api.ptr(), "dlpack_exchange_api"));
+    const auto* table =
+        static_cast<const DLExchangeTable*>(PyCapsule_GetPointer(api.ptr(), "dlpack_exchange_api"));
     if (!table) throw py::error_already_set();
     if (table->major != 1 || !table->tensor_from_object) {
       throw py::value_error("this version of DLPack's exchange table is not known");

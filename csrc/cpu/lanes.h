@@ -38,7 +38,9 @@ SPHERE_INLINE To same_bits(From from) {
   return to;
 }
 
-SPHERE_INLINE Bits8 choose(Bits8 mask, Bits8 a, Bits8 b) { return (mask & a) | (~mask & b); }
+SPHERE_INLINE Bits8 choose(Bits8 mask, Bits8 a, Bits8 b) {
+  return (mask & a) | (~mask & b);
+}
 
 SPHERE_INLINE Float8 widen(Half8 half, bfloat16) {
   return same_bits<Float8>(__builtin_convertvector(half, Bits8) << 16);
@@ -110,11 +112,19 @@ SPHERE_INLINE V sqrt_lanes(V a) {
   for (unsigned i = 0; i < sizeof a / sizeof a[0]; ++i) a[i] = sqrt(a[i]);
   return a;
 }
-SPHERE_INLINE Float8 sqrt(Float8 a) { return sqrt_lanes(a); }
-SPHERE_INLINE Double4 sqrt(Double4 a) { return sqrt_lanes(a); }
+SPHERE_INLINE Float8 sqrt(Float8 a) {
+  return sqrt_lanes(a);
+}
+SPHERE_INLINE Double4 sqrt(Double4 a) {
+  return sqrt_lanes(a);
+}
 
-SPHERE_INLINE float sum(float a) { return a; }
-SPHERE_INLINE double sum(double a) { return a; }
+SPHERE_INLINE float sum(float a) {
+  return a;
+}
+SPHERE_INLINE double sum(double a) {
+  return a;
+}
 
 template <class Half>
 struct Halves {

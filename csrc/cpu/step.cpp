@@ -3,132 +3,10 @@
 // because the linker would share them between instruction sets.
 #include "step.h"
 
-// Before math.h, whose templates find a vector's sqrt only if it is declared before them.
-#include "lanes.h"
-
-#include "../math.h"
+#include "agent.h"
 
 namespace sphere_fused {
 inline namespace SPHERE_ISA {
-
-// One contiguous stretch of a parameter: a row, a block of one, or elements that share nothing.
-template <class W, class G>
-struct Stretch {
-  using T = std::conditional_t<std::is_same_v<W, double>, double, float>;
-  W* w;
-  const G* g;
-  T* m;
-  T* v;
-  int64_t n;
-
-  Stretch(const Segments& at, int64_t first, int64_t count)
-      : w(static_cast<W*>(at.w) + first), g(static_cast<const G*>(at.g) + first),
-        m(at.m ? static_cast<T*>(at.m) + first : nullptr), v(static_cast<T*>(at.s) + first),
-        n(count) {}
-};
-
-template <class V>
-struct Loaded {
-  V w, g, m, x;
-};
-
-template <Direction kDirection, class V, class W, class G, class T>
-SPHERE_INLINE Loaded<V> read(const Stretch<W, G>& row, int64_t i, const Hyper<T>& h) {
-  Loaded<V> e;
-  e.w = load<V>(row.w + i);
-  e.g = gradient(load<V>(row.g + i), e.w, h);
-  e.m = row.m ? load<V>(row.m + i) : V{};
-  V unused{};
-  e.x = moments<kDirection>(e.g, e.m, unused, h);
-  return e;
-}
-
-template <Direction kDirection, class V, class W, class G, class T, class C>
-SPHERE_INLINE void write(const Stretch<W, G>& row, int64_t i, const Hyper<T>& h,
-                         const Update<C>& u) {
-  const Loaded<V> e = read<kDirection, V>(row, i, h);
-  store(row.w + i, new_weight<kDirection>(e.w, e.x, e.g, u));
-  if (row.m) store(row.m + i, new_moment<kDirection>(e.w, e.x, e.g, u));
-}
-
-template <class V>
-SPHERE_INLINE void fold(Gram<double>& total, const Gram<V>& part) {
-  total.ww += sum(part.ww);
-  total.wx += sum(part.wx);
-  total.xx += sum(part.xx);
-  total.gg += sum(part.gg);
-  total.wg += sum(part.wg);
-  total.gx += sum(part.gx);
-}
-
-template <class T, class From>
-SPHERE_INLINE Gram<T> rounded(const Gram<From>& a) {
-  return {T(a.ww), T(a.wx), T(a.xx), T(a.wg), T(a.gg), T(a.gx)};
-}
-
-template <class T, class From>
-SPHERE_INLINE Update<T> rounded(const Update<From>& a) {
-  return {T(a.s), T(a.a_w), T(a.a_x), T(a.a_g), T(a.b_w), T(a.b_x), T(a.b_g)};
-}
-
-template <class T>
-SPHERE_INLINE Hyper<T> rounded(const Hyper<double>& a) {
-  return {T(a.lr), T(a.beta1), T(a.gain1), T(a.beta2), T(a.gain2), T(a.bc1), T(a.bc2), T(a.eps),
-          T(a.decay), T(a.grad_clip), T(a.sqrt_dim), T(a.weight_decay)};
-}
-
-// Calls at(i, V{}) for the vectors of n elements and at(i, T{}) for the rest.
-template <class T, class At>
-SPHERE_INLINE void sweep(int64_t first, int64_t n, At at) {
-  int64_t i = first;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) at(i, Vector<T>{});
-  for (; i < n; ++i) at(i, T{});
-}
-
-// Sums run in T over 1,024 elements, whose partial sums are then added in double: as accurate for
-// a row of a million as for one of a thousand.
-inline constexpr int64_t kPartial = 1024;
-
-template <Direction kDirection, class W, class G, class T>
-Gram<double> gram_of(const Stretch<W, G>& row, const Hyper<T>& h) {
-  Gram<double> total{};
-  for (int64_t first = 0; first < row.n; first += kPartial) {
-    const int64_t last = first + kPartial < row.n ? first + kPartial : row.n;
-    Gram<Vector<T>> lanes{};
-    Gram<T> rest{};
-    sweep<T>(first, last, [&](int64_t i, auto kind) __attribute__((always_inline)) {
-      using V = decltype(kind);
-      const Loaded<V> e = read<kDirection, V>(row, i, h);
-      if constexpr (std::is_same_v<V, T>) add<kDirection>(rest, e.w, e.x, e.g);
-      else add<kDirection>(lanes, e.w, e.x, e.g);
-    });
-    fold(total, lanes);
-    fold(total, rest);
-  }
-  return total;
-}
-
-// The products of the new point, from that point itself; rarely needed, so not vectorized.
-template <Direction kDirection, class W, class G, class T>
-Landing<T> landing_of(const Stretch<W, G>& row, int64_t stride, const Hyper<T>& h,
-                      const Update<T>& u) {
-  Landing<double> total{};
-  for (int64_t i = 0; i < row.n; ++i) {
-    const Loaded<T> e = read<kDirection, T>(row, i * stride, h);
-    const double y = double(u.a_w) * e.w + double(u.a_x) * e.x;
-    total.yy += y * y;
-    total.wy += y * e.w;
-    total.xy += y * e.x;
-  }
-  return {T(total.yy), T(total.wy), T(total.xy)};
-}
-
-template <Direction kDirection, class W, class G, class T>
-void update_stretch(const Stretch<W, G>& row, const Hyper<T>& h, const Update<T>& u) {
-  sweep<T>(0, row.n, [&](int64_t i, auto kind) __attribute__((always_inline)) {
-    write<kDirection, decltype(kind)>(row, i, h, u);
-  });
-}
 
 // Lane c of a vector, or the number itself.
 template <class T, class V>
@@ -160,13 +38,12 @@ struct Parameter {
   using T = typename Row::T;
 
   // `whole` is the segment number `index`, its elements `stride` apart.
-  static Update<T> decide_segment(const Work& work, int64_t index, const Row& whole,
-                                  int64_t stride, const Gram<double>& gram, const Hyper<T>& h) {
+  static Update<T> decide_segment(const Work& work, int64_t index, const Row& whole, int64_t stride,
+                                  const Gram<double>& gram, const Hyper<T>& h) {
     T* s = work.at.s ? static_cast<T*>(work.at.s) + index : nullptr;
-    const Update<T> u = decide(work.at.rule, rounded<T>(gram), s ? *s : T(0), h,
-                               [&](const Update<T>& u) {
-                                 return landing_of<kDirection>(whole, stride, h, u);
-                               });
+    const Update<T> u =
+        decide(work.at.rule, rounded<T>(gram), s ? *s : T(0), h,
+               [&](const Update<T>& u) { return landing_of<kDirection>(whole, stride, h, u); });
     if (s) *s = u.s;
     return u;
   }
@@ -223,10 +100,10 @@ struct Parameter {
       one[c] = decide_segment(work, outer * inner + column + c, Row(work.at, start + c, dim), inner,
                               totals[c], h);
     }
-    const Update<V> u = {
-        gather(one, &Update<T>::s),   gather(one, &Update<T>::a_w), gather(one, &Update<T>::a_x),
-        gather(one, &Update<T>::a_g), gather(one, &Update<T>::b_w), gather(one, &Update<T>::b_x),
-        gather(one, &Update<T>::b_g)};
+    const Update<V> u = {gather(one, &Update<T>::s),   gather(one, &Update<T>::a_w),
+                         gather(one, &Update<T>::a_x), gather(one, &Update<T>::a_g),
+                         gather(one, &Update<T>::b_w), gather(one, &Update<T>::b_x),
+                         gather(one, &Update<T>::b_g)};
     for (int64_t d = 0; d < dim; ++d) write<kDirection, V>(strip, d * inner, h, u);
   }
 
@@ -236,9 +113,8 @@ struct Parameter {
     for (int64_t strip = first; strip < last; ++strip) {
       const int64_t outer = strip / per_outer, start = strip % per_outer * kUnitColumns;
       const int64_t stop = start + kUnitColumns < inner ? start + kUnitColumns : inner;
-      sweep<T>(start, stop, [&](int64_t column, auto kind) {
-        columns<decltype(kind)>(work, outer, column, h);
-      });
+      sweep<T>(start, stop,
+               [&](int64_t column, auto kind) { columns<decltype(kind)>(work, outer, column, h); });
     }
   }
 
@@ -275,9 +151,12 @@ struct Parameter {
 template <class W, class G, class F>
 auto with_direction(const Segments& at, F f) {
   switch (kRules[at.rule].direction) {
-    case kAdam: return f(Parameter<W, G, kAdam>{});
-    case kPrevious: return f(Parameter<W, G, kPrevious>{});
-    default: return f(Parameter<W, G, kMoment>{});
+    case kAdam:
+      return f(Parameter<W, G, kAdam>{});
+    case kPrevious:
+      return f(Parameter<W, G, kPrevious>{});
+    default:
+      return f(Parameter<W, G, kMoment>{});
   }
 }
 
@@ -291,9 +170,9 @@ auto with_parameter(const Segments& at, F f) {
       return wide ? with_direction<bfloat16, float>(at, f)
                   : with_direction<bfloat16, bfloat16>(at, f);
     case kFloat16:
-      return wide ? with_direction<float16, float>(at, f)
-                  : with_direction<float16, float16>(at, f);
-    default: return with_direction<float, float>(at, f);
+      return wide ? with_direction<float16, float>(at, f) : with_direction<float16, float16>(at, f);
+    default:
+      return with_direction<float, float>(at, f);
   }
 }
 

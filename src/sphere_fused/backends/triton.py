@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sphere_fused.plan import Entry, Plan
+from sphere_fused.plan import Entry
 
 NAME = "triton"
 

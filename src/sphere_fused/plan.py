@@ -7,9 +7,10 @@ get wrong about tensors is refused here, before a pointer leaves Python or a byt
 
 from __future__ import annotations
 
-import itertools
+import importlib
 import math
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -24,13 +25,13 @@ from sphere_fused.segments import (
     zeros_per_segment,
 )
 
+compiled: ModuleType | None
 try:
-    from sphere_fused import _native
-
-    native_import_error = ""
+    compiled = importlib.import_module("sphere_fused._native")
+    compiled_import_error = ""
 except ImportError as error:
-    _native = None
-    native_import_error = str(error)
+    compiled = None
+    compiled_import_error = str(error)
 
 # In the order of csrc/plan.h.
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -190,12 +191,14 @@ class Plan:
     Raises: as `Entry.gradient`, `Entry.fitted_state` and `Writes`, before anything is written.
     """
 
+    native: Any  # a compiled Plan, or None
+
     def __init__(
         self,
         entries: list[Entry],
         state: dict[torch.Tensor, dict[str, Any]],
         groups: list[dict[str, Any]],
-    ):
+    ) -> None:
         self._state, self._groups = state, groups
         filled = [e for e in entries if e.param.numel()]
         self.entries = [e for e in filled if e.param.grad is not None or e.state]
@@ -203,7 +206,7 @@ class Plan:
         self._validate_and_fill()
         # Conformed copies of gradients that lie otherwise than their parameter, for this step.
         self._copies: dict[int, torch.Tensor] = {}
-        self.native = None if _native is None else self._native_plan()
+        self.native = None if compiled is None else self._native_plan(compiled)
         api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
         self._watched = self.native is not None and api is not None
         if self._watched:
@@ -232,14 +235,14 @@ class Plan:
                 if key in ("step", e.moment_key, "exp_avg_sq"):
                     written.append((f"the state '{key}' of {e.name}", value))
         self._writes = Writes(written)
-        for i, e in enumerate(self.entries):
+        for i in range(len(self.entries)):
             self._refuse_overlap(i)
         for e, new in zip(self.entries, replaced, strict=True):
             e.state = self._state[e.param]
             e.state.update(new)
 
-    def _native_plan(self) -> Any:
-        plan = _native.Plan()
+    def _native_plan(self, module: ModuleType) -> Any:
+        plan = module.Plan()
         for e in self.entries:
             where = {key: value.data_ptr() for key, value in e.state_tensors()}
             plan.add(
@@ -249,7 +252,7 @@ class Plan:
                 where.get("step", 0),
                 *(e.geometry or Geometry(0, 0, 0)),
                 e.group,
-                _native.RULES.index(e.rule.name) if e.rule.name in _native.RULES else -1,
+                module.RULES.index(e.rule.name) if e.rule.name in module.RULES else -1,
                 DTYPES.index(e.param.dtype),
             )
         return plan

@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 import torch
 
-from sphere_fused import plan as planning
+from sphere_fused import plan as planning  # as a module: tests take its `compiled` away
 from sphere_fused.plan import Entry, GroupHyper, Plan
 
 NAME = "native"
 
 
 def unavailable() -> list[str]:
-    if planning._native is None:
-        return [f"the compiled module is missing: {planning.native_import_error}"]
+    if planning.compiled is None:
+        return [f"the compiled module is missing: {planning.compiled_import_error}"]
     return []
 
 
 def reasons(entry: Entry) -> list[str]:
-    if planning._native is None:
+    if planning.compiled is None:
         return unavailable()
     found = []
     if entry.param.device.type != "cpu":
@@ -29,7 +29,7 @@ def reasons(entry: Entry) -> list[str]:
             f"shape {tuple(entry.param.shape)} with strides {entry.param.stride()} and "
             f"channel_dims {entry.channel_dims} does not lie in memory as blocks of segments"
         )
-    if entry.rule.name not in planning._native.RULES:
+    if entry.rule.name not in planning.compiled.RULES:
         found.append(f"the rule '{entry.rule.name}' is not compiled in")
     return found
 

@@ -81,7 +81,7 @@ class AdamS(SphereOptimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         backend: str | None = None,
-    ):
+    ) -> None:
         super().__init__(
             params,
             {

@@ -3,4 +3,4 @@
 from sphere_fused.optim import SGDMRT, AdamG, AdamS, AdamSRT, AdamST
 
 __version__ = "0.1.0"
-__all__ = ["AdamG", "AdamS", "AdamSRT", "AdamST", "SGDMRT"]
+__all__ = ["SGDMRT", "AdamG", "AdamS", "AdamSRT", "AdamST"]

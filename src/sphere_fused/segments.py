@@ -43,7 +43,7 @@ def inside_segment(tensor: torch.Tensor, channel_dims: Sequence[int] | None, nam
 def memory_order(tensor: torch.Tensor) -> list[int]:
     """The dims of `tensor` with more than one element, outermost in memory first."""
     wide = [d for d in range(tensor.dim()) if tensor.shape[d] > 1]
-    return sorted(wide, key=lambda d: -tensor.stride(d))
+    return sorted(wide, key=tensor.stride, reverse=True)
 
 
 def is_dense(tensor: torch.Tensor) -> bool:
@@ -93,7 +93,7 @@ def zeros_per_segment(tensor: torch.Tensor, inside: Dims, dtype: torch.dtype) ->
 
 
 def same_strides(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """True if `a` and `b`, of equal shapes, lie alike; the strides of dims of size 1 do not count."""
+    """True if `a` and `b`, of equal shapes, lie alike; strides of dims of size 1 do not count."""
     return all(n == 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride(), strict=True))
 
 
@@ -119,15 +119,15 @@ def share_elements(a: torch.Tensor, b: torch.Tensor) -> bool:
 class Writes:
     """The memory that a step writes, to find what else lies in it."""
 
-    def __init__(self, tensors: Iterable[tuple[str, torch.Tensor]]):
+    def __init__(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Raises if two of `tensors` overlap."""
         spans = [(t.device.type, t.device.index or 0, *byte_span(t), n, t) for n, t in tensors]
         self._spans = sorted((s for s in spans if s[2] < s[3]), key=lambda s: s[:4])
         self._reach = [s[:3] for s in self._spans]
         for i, (device, index, _, end, name, tensor) in enumerate(self._spans):
-            for other in itertools.takewhile(
-                lambda s, key=(device, index, end): s[:3] < key, self._spans[i + 1 :]
-            ):
+            for other in self._spans[i + 1 :]:
+                if other[:3] >= (device, index, end):
+                    break
                 if share_elements(tensor, other[5]):
                     raise RuntimeError(
                         f"{name} and {other[4]} overlap in memory, so that one step would update "

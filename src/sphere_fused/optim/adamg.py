@@ -32,7 +32,7 @@ def adamg(gram: Gram, s: Scalar, h: Hyper) -> Update:
     wx = gram.wx / r
     hh = maximum(gram.gg - wg * wg, 0.0)
     clip = where(hh > 0, minimum(h.grad_clip / sqrt(hh), 1.0), 1.0)
-    # x is the old moment; the new one is beta1 x + p (g - wg w/r), so that a clipped g loses no digits
+    # x is the old moment, and the new one beta1 x + p (g - wg w/r): a clipped g loses no digits.
     p = h.gain1 * clip
     mm = h.beta1 * h.beta1 * gram.xx + 2.0 * h.beta1 * p * (gram.gx - wg * wx) + p * p * hh
     norm = sqrt(maximum(mm, 0.0))
@@ -89,7 +89,7 @@ class AdamG(AdamS):
         foreach: bool | None = None,
         fused: bool | None = None,
         backend: str | None = None,
-    ):
+    ) -> None:
         defaults = {
             "lr": lr,
             "betas": betas,

@@ -1,9 +1,8 @@
 """The backends and the choice between them.
 
-A backend is a module with NAME; `unavailable()`, why it cannot run on this machine; `reasons(entry)`,
-why it cannot step that parameter; and `prepare(plan, indices)`, which returns the function of the
-groups' hyperparameters that steps those entries whenever the plan is ready. An empty list of
-reasons means it can.
+A backend is a module with NAME; `unavailable()`, the reasons why it cannot run on this machine;
+`reasons(entry)`, those why it cannot step that parameter; and `prepare(plan, indices)`, which
+returns a function of the groups' hyperparameters that steps those entries of a plan that is ready.
 """
 
 from __future__ import annotations
@@ -23,12 +22,16 @@ def allowed(backend: str | None, fused: bool | None) -> tuple[str, ...]:
     """The names of the backends that these two arguments of an optimizer leave to choose from."""
     if backend is not None and backend not in BACKENDS:
         known = ", ".join(repr(name) for name in BACKENDS)
-        raise ValueError(f"unknown backend {backend!r}: the backends are {known}, or None to choose")
+        raise ValueError(
+            f"unknown backend {backend!r}: the backends are {known}, or None to choose"
+        )
     names = tuple(BACKENDS) if backend is None else (backend,)
     if fused is not None:
         names = tuple(name for name in names if (name == reference.NAME) != fused)
     if not names:
-        raise ValueError(f"fused={fused} contradicts backend={backend!r}: leave one of them at None")
+        raise ValueError(
+            f"fused={fused} contradicts backend={backend!r}: leave one of them at None"
+        )
     return names
 
 

@@ -26,13 +26,13 @@ def main(arguments: list[str]) -> int:
         ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("torch", f"{torch.__version__}, {torch.get_num_threads()} threads"),
         ("Triton", version("triton")),
-        ("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch sees"),
+        ("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none"),
     ]
-    if plan._native is not None:
-        rows += [(f"built: {what}", how) for what, how in plan._native.BUILD.items()]
-        rows.append(("instruction sets", ", ".join(plan._native.instruction_sets())))
+    if plan.compiled is not None:
+        rows += [(f"built: {what}", how) for what, how in plan.compiled.BUILD.items()]
+        rows.append(("instruction sets", ", ".join(plan.compiled.instruction_sets())))
         table = hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
-        rows.append(("per-step check", "in C" if table else "in Python: this torch lacks the C table"))
+        rows.append(("tensors checked", "in C" if table else "in Python: torch lacks the C table"))
     for name, backend in BACKENDS.items():
         rows.append((f"backend {name}", "; ".join(backend.unavailable()) or "available"))
     width = max(len(what) for what, _ in rows)

@@ -1,6 +1,6 @@
 """Rules to C++: one Python line becomes one C++ line, with its names and comments.
 
-    python -m sphere_fused.emit csrc/rules.gen.h [--check]
+`python -m sphere_fused.emit csrc/rules.gen.h [--check]`
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import ast
 import inspect
 import io
 import sys
+import textwrap
 import tokenize
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,10 @@ def comments(source: str) -> dict[int, str]:
     return {t.start[0]: t.string[1:].strip() for t in tokens if t.type == tokenize.COMMENT}
 
 
+def last_line(node: ast.stmt) -> int:
+    return node.end_lineno or node.lineno
+
+
 def source_of(thing: Any) -> str:
     try:
         return inspect.getsource(thing)
@@ -61,15 +66,17 @@ def source_of(thing: Any) -> str:
 class Emitter:
     """Emits one function of a rule."""
 
-    def __init__(self, function: Callable[..., Update], previous: bool):
+    def __init__(self, function: Callable[..., Update], previous: bool) -> None:
         self.previous = previous
         self.name = function.__name__
         self.source = source_of(function)
         self.comments = comments(self.source)
-        self.tree = ast.parse(self.source).body[0]
+        tree = ast.parse(textwrap.dedent(self.source)).body[0]
+        assert isinstance(tree, ast.FunctionDef)
+        self.tree = tree
         self.known = {a.arg for a in self.tree.args.args}
 
-    def error(self, node: ast.AST, what: str) -> RuleError:
+    def error(self, node: ast.expr | ast.stmt, what: str) -> RuleError:
         line = self.source.splitlines()[node.lineno - 1].strip()
         return RuleError(f"rule {self.name}: {what} in `{line}`")
 
@@ -103,7 +110,7 @@ class Emitter:
     def returned(self, node: ast.expr | None) -> str:
         match node:
             case ast.Call(func=ast.Name(id="Update"), args=[], keywords=keywords):
-                given = {k.arg: self.expression(k.value) for k in keywords}
+                given = {str(k.arg): self.expression(k.value) for k in keywords}
                 fields = [f".{f} = {given[f]}" for f in Update._fields if f in given]
                 if unknown := set(given) - set(Update._fields):
                     raise self.error(node, f"Update has no field {', '.join(sorted(unknown))}")
@@ -122,7 +129,9 @@ class Emitter:
         raise self.error(node, f"{type(node).__name__} is not in the vocabulary of rules")
 
     def function(self) -> str:
-        kinds = {a.arg: a.annotation.id for a in self.tree.args.args}
+        kinds = {
+            a.arg: ast.unparse(a.annotation or ast.Name("Scalar")) for a in self.tree.args.args
+        }
         arguments = [
             "[[maybe_unused]] " + (f"const {kind}<T>& " if kind in STRUCTS else "T ") + name
             for name, kind in kinds.items()
@@ -131,16 +140,16 @@ class Emitter:
         for i, node in enumerate(self.tree.body):
             if i == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 continue  # the docstring
-            first = self.tree.body[i - 1].end_lineno + 1 if i else self.tree.lineno + 1
+            first = last_line(self.tree.body[i - 1]) + 1 if i else self.tree.lineno + 1
             lines += [f"  // {c}" for n, c in self.comments.items() if first <= n < node.lineno]
             lines.append(f"  {self.statement(node)}")
-            if trailing := self.comments.get(node.end_lineno):
+            if trailing := self.comments.get(last_line(node)):
                 lines[-1] += f"  // {trailing}"
         head = f"template <class T>\nSPHERE_INLINE Update<T> {self.name}("
         return "\n".join([head, "    " + ",\n    ".join(arguments) + ") {", *lines, "}"])
 
 
-def struct(kind: type[tuple[Any, ...]]) -> str:
+def struct(kind: Any) -> str:
     notes = comments(source_of(kind))
     lines = source_of(kind).splitlines()
     rows = []
@@ -150,7 +159,7 @@ def struct(kind: type[tuple[Any, ...]]) -> str:
             default = f" = T({kind._field_defaults[name]})" if name in kind._field_defaults else ""
             note = f"  // {notes[n]}" if n in notes else ""
             rows.append(f"  T {name}{default};{note}")
-    about = "\n".join(f"// {line}".rstrip() for line in inspect.getdoc(kind).splitlines())
+    about = "\n".join(f"// {line}".rstrip() for line in inspect.cleandoc(kind.__doc__).splitlines())
     return "\n".join([about, "template <class T>", f"struct {kind.__name__} {{", *rows, "};"])
 
 
@@ -198,7 +207,9 @@ def header(rules: tuple[Rule, ...] = RULES) -> str:
     """The text of csrc/rules.gen.h."""
     functions: dict[str, tuple[Callable[..., Update], bool]] = {}
     for rule in rules:
-        for f in filter(None, (rule.step, rule.land)):
+        for f in (rule.step, rule.land):
+            if f is None:
+                continue
             if functions.setdefault(f.__name__, (f, rule.direction == "previous"))[0] is not f:
                 raise RuleError(f"two rules define a function called {f.__name__}: rename one")
     return "\n\n".join(

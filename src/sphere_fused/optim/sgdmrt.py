@@ -61,7 +61,7 @@ class SGDMRT(SphereOptimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         backend: str | None = None,
-    ):
+    ) -> None:
         super().__init__(
             params,
             {

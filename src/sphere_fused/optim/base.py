@@ -45,7 +45,7 @@ class SphereOptimizer(Optimizer):
     moment_key: ClassVar[str] = "exp_avg"
     counts_steps: ClassVar[bool] = True
 
-    def __init__(self, params: ParamsT, defaults: dict[str, Any]):
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self._prepared: Prepared | None = None
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
@@ -114,9 +114,7 @@ class SphereOptimizer(Optimizer):
         """What `p` must be before the first step, or None to leave it; raises if it cannot be."""
         return None
 
-    def _checked_parameters(
-        self, group: dict[str, Any]
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _checked_parameters(self, group: dict[str, Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The parameters of a new group that must be changed, with their new values."""
         dims = group["channel_dims"]
         if dims is not None:
@@ -135,7 +133,11 @@ class SphereOptimizer(Optimizer):
             entry = self._entry(index, group, p, name)
             entry.geometry = geometry(p, entry.inside)
             backends.select(entry)
-            value = self.prepared(p.detach(), entry.inside, name) if entry.inside and p.numel() else None
+            value = (
+                self.prepared(p.detach(), entry.inside, name)
+                if entry.inside and p.numel()
+                else None
+            )
             if value is not None:
                 changes.append((p, value))
         return changes

@@ -33,6 +33,7 @@ def prepare(plan: Plan, indices: list[int]) -> Callable[[list[GroupHyper]], None
 
 def step_parameter(entry: Entry, hyper: GroupHyper) -> None:
     state, p = entry.state, entry.param
+    assert p.grad is not None
     h = hyper.at(count_step(state, entry), entry.dim)
     w = p.to(entry.state_dtype)
     g = p.grad.to(w.dtype)
@@ -51,7 +52,7 @@ def step_parameter(entry: Entry, hyper: GroupHyper) -> None:
     p.copy_(new_w)
     if entry.keeps_moment:
         state[entry.moment_key].copy_(m)
-    if entry.rule.second_moment is not None:
+    if v is not None:
         v.copy_(update.s)
 
 
@@ -72,6 +73,7 @@ def moments(
     m = h.beta1 * m + h.gain1 * g
     if rule.direction == "moment":
         return m, m, v
+    assert v is not None
     v.mul_(h.beta2).add_(h.gain2 * g * g)
     return (m / h.bc1) / ((v / h.bc2).sqrt() + h.eps), m, v
 

@@ -1,0 +1,66 @@
+"""`python -m sphere_fused selftest`: every optimizer on every backend of this machine.
+
+Each run is compared with a float64 oracle that shares no code with the package. Shown is the
+error as a share of what is allowed: twice the error of a straightforward transcription in the same
+precision, and a little. Above 1 is a failure.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+import sphere_fused
+from sphere_fused.backends import BACKENDS
+from sphere_fused.oracles import tolerance
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+SHAPES = ((16, 3, 3, 3), (8, 16, 3, 3), (33, 27), (1, 100_003), (5,), ())
+STEPS = 4
+
+
+def hyperparameters(name: str) -> dict[str, Any]:
+    """Settings in which every part of the optimizer is alive."""
+    special = {"SGDMRT": {"momentum": 0.9, "dampening": 0.1}, "AdamG": {"grad_clip": 1.0}}
+    return {"lr": 1e-2, "weight_decay": 1e-2, **special.get(name, {})}
+
+
+def worst_share(name: str, backend: str, dtype: torch.dtype, device: str) -> float:
+    """The largest error of `name` over all shapes, in units of the allowed error."""
+    generator = torch.Generator().manual_seed(0)
+    hyper = hyperparameters(name)
+    worst = 0.0
+    for shape in SHAPES:
+        w0, *grads = (torch.randn(shape, generator=generator).to(dtype) for _ in range(STEPS + 1))
+        if len(shape) == 4:
+            w0, *grads = (t.to(memory_format=torch.channels_last) for t in (w0, *grads))
+        p = w0.to(device, copy=True)
+        optimizer = getattr(sphere_fused, name)([p], backend=backend, **hyper)
+        for g in grads:
+            p.grad = g.to(device)
+            optimizer.step()
+        for share in tolerance.shares(name, w0, grads, p.cpu(), optimizer.state[p], **hyper):
+            # A NaN must not be lost in a maximum.
+            worst = max(worst, math.inf if math.isnan(share) else share)
+    return worst
+
+
+def main(arguments: list[str]) -> int:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    failed = False
+    print(f"on {device}; error / allowed error, at most 1\n")
+    head = "  ".join(f"{str(dtype)[6:]:>9}" for dtype in DTYPES)
+    print(f"{'optimizer':<10}{'backend':<11}{head}")
+    for backend, module in BACKENDS.items():
+        if reasons := module.unavailable():
+            print(f"{'(all)':<10}{backend:<11}not run: {'; '.join(reasons)}")
+            continue
+        for name in sphere_fused.__all__:
+            shares = [worst_share(name, backend, dtype, device) for dtype in DTYPES]
+            failed |= any(share > 1.0 for share in shares)
+            cells = "  ".join(f"{share:9.2f}" for share in shares)
+            print(f"{name:<10}{backend:<11}{cells}")
+    print("\nFAILED: see the entries above 1" if failed else "\nall within what is allowed")
+    return int(failed)

@@ -1,0 +1,4 @@
+from cases.adams import CASES
+
+OPTIMIZER = "AdamST"
+__all__ = ["CASES", "OPTIMIZER"]

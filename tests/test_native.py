@@ -1,0 +1,173 @@
+"""What only the compiled backend can get wrong: instruction sets, its check, forks, its absence."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from cases import OPTIMIZERS, typical
+from oracles.tolerance import assert_close_to_oracle, assert_same
+from stepping import make, random, random_grads, run, take_steps
+
+import sphere_fused
+from sphere_fused import plan
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+
+
+def instruction_sets() -> list[str]:
+    return [] if plan.compiled is None else plan.compiled.instruction_sets()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("isa", instruction_sets())
+def test_every_instruction_set(isa: str, name: str, dtype: torch.dtype, native: str) -> None:
+    plan.compiled.use_instruction_set(isa)
+    try:
+        for shape in [(6, 5, 3, 3), (2, 70_001), (33,)]:
+            w0 = random(*shape, seed=1, dtype=dtype)
+            grads = random_grads(shape, 3, dtype)
+            p, state = run(name, w0, grads, native, **typical(name))
+            assert_close_to_oracle(name, w0, grads, p, state, **typical(name))
+    finally:
+        plan.compiled.use_instruction_set(None)
+
+
+def test_an_unknown_instruction_set_is_refused(native: str) -> None:
+    with pytest.raises(ValueError, match="no kernels for abacus"):
+        plan.compiled.use_instruction_set("abacus")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_every_half_is_read_and_rounded_as_torch_does(dtype: torch.dtype, native: str) -> None:
+    """With lr 0 a weight is read and written back; with lr 1 float32 gradients are rounded."""
+    halves = torch.arange(2**16, dtype=torch.int32).to(torch.uint16).view(dtype)
+    halves[halves.isinf()] = 0.0  # times a weight decay of 0 they are NaN
+    p = halves.clone()
+    p.grad = torch.zeros_like(p)
+    sphere_fused.SGDMRT([p], lr=0.0, channel_dims=None, backend=native).step()
+    assert_same(p, halves)
+
+    exponents = random(200_000, seed=1, scale=12.0).exp2()
+    values = torch.cat([exponents, -exponents, torch.tensor([65519.9, 65520.0, 1e-8, 2.0**-25])])
+    p = torch.zeros(values.shape, dtype=dtype)
+    p.grad_dtype = torch.float32
+    p.grad = -values
+    sphere_fused.SGDMRT([p], lr=1.0, channel_dims=None, backend=native).step()
+    assert_same(p, values.to(dtype))
+
+
+@pytest.fixture(params=["C table", "Python"])
+def check(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to look at the tensors before a step; the second serves older versions of torch."""
+    if request.param == "Python":
+        monkeypatch.delattr(torch.Tensor, "__dlpack_c_exchange_api__", raising=False)
+    elif not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        pytest.skip("this torch has no __dlpack_c_exchange_api__")
+    return request.param
+
+
+def replace_gradient(p: torch.Tensor, state: dict[str, Any]) -> None:
+    p.grad = p.grad.clone()
+
+
+def transpose_gradient(p: torch.Tensor, state: dict[str, Any]) -> None:
+    p.grad = p.grad.t().contiguous().t()
+
+
+def swap_data(p: torch.Tensor, state: dict[str, Any]) -> None:
+    p.data = p.data.clone()
+
+
+def swap_to_transposed(p: torch.Tensor, state: dict[str, Any]) -> None:
+    p.data = p.data.t().contiguous().t()
+
+
+def replace_state(p: torch.Tensor, state: dict[str, Any]) -> None:
+    for key in state:
+        state[key] = state[key].clone()
+
+
+def swap_state_data(p: torch.Tensor, state: dict[str, Any]) -> None:
+    state["exp_avg"].data = state["exp_avg"].data.clone()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replace_gradient,
+        transpose_gradient,
+        swap_data,
+        swap_to_transposed,
+        replace_state,
+        swap_state_data,
+    ],
+)
+def test_what_moves_between_steps_is_followed(
+    change: Callable[[torch.Tensor, dict[str, Any]], None], check: str, native: str
+) -> None:
+    grads = [random_grads((7, 12), 4), random_grads((5, 9), 4, seed=50)]
+    still = [random(7, 12, seed=1), random(5, 9, seed=2)]
+    moved = [p.clone() for p in still]
+    a, b = make("AdamSRT", still, native), make("AdamSRT", moved, native)
+    for of_this_step in zip(*grads, strict=True):
+        take_steps(a, still, [of_this_step])
+        for p, g in zip(moved, of_this_step, strict=True):
+            p.grad = g.clone()
+        if b.state:
+            change(moved[0], b.state[moved[0]])
+        b.step()
+    for p, q in zip(still, moved, strict=True):
+        assert_same(q, p)
+
+
+def test_gradients_come_and_go(check: str, native: str) -> None:
+    p, q = random(4, 9, seed=1), random(4, 9, seed=2)
+    optimizer = make("AdamSRT", [p, q], native)
+    for with_p, with_q in [(1, 0), (1, 1), (0, 1), (0, 0), (1, 1)]:
+        p.grad = random(4, 9, seed=3) if with_p else None
+        q.grad = random(4, 9, seed=4) if with_q else None
+        optimizer.step()
+    assert optimizer.state[p]["step"] == optimizer.state[q]["step"] == 3
+
+
+def test_without_the_module_the_reference_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "compiled", None)
+    monkeypatch.setattr(plan, "compiled_import_error", "it was not built")
+    w0, grads = random(4, 9, seed=1), random_grads((4, 9), 3)
+    p, state = run("AdamSRT", w0, grads)
+    assert_close_to_oracle("AdamSRT", w0, grads, p, state)
+    with pytest.raises(RuntimeError, match="the compiled module is missing: it was not built"):
+        make("AdamSRT", [p], "native")
+
+
+def step_in_child(queue: Any, p: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.step()
+    torch.set_num_threads(1)  # torch's own operators would wait for the lost threads
+    queue.put(p.double().sum().item())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_steps_alone(native: str) -> None:
+    p = random(64, 4096, seed=1)
+    p.grad = random(64, 4096, seed=2)
+    optimizer = make("AdamSRT", [p], native)
+    optimizer.step()  # starts OpenMP's threads, which the child will not have
+    fork = multiprocessing.get_context("fork")
+    queue = fork.Queue()
+    child = fork.Process(target=step_in_child, args=(queue, p, optimizer))
+    child.start()
+    try:
+        total = queue.get(timeout=60)
+    finally:
+        child.kill()
+    optimizer.step()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one order of summation in both processes
+    expected = p.double().sum().item()
+    torch.set_num_threads(threads)
+    assert total == expected
