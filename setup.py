@@ -1,6 +1,7 @@
 """Builds the compiled module with ninja. It needs a C++20 compiler, and no torch.
 
-SPHERE_FUSED_NATIVE=0 asks for a pure Python install; CXX names another compiler.
+SPHERE_FUSED_NATIVE=0 asks for a pure Python install; CXX names another compiler, and CXXFLAGS adds
+to its flags.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -20,19 +22,23 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CSRC = Path(__file__).parent.resolve() / "csrc"
-CXX = os.environ.get("CXX", "c++")
+CXX = shlex.split(os.environ.get("CXX", "c++"))
 FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra"]
 # Vectors wider than the registers are passed between our own functions only, so that their
 # calling convention, of which -Wpsabi warns, matters to nobody else.
 FLAGS += ["-Wno-psabi", "-Wno-unknown-warning-option"]
+FLAGS += shlex.split(os.environ.get("CXXFLAGS", ""))
 
 
 def compiles(*flags: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "try.cpp"
         source.write_text("int main() { return 0; }\n")
-        command = [CXX, *flags, str(source), "-o", str(Path(folder) / "try")]
-        return subprocess.run(command, capture_output=True).returncode == 0
+        command = [*CXX, *flags, str(source), "-o", str(Path(folder) / "try")]
+        try:
+            return subprocess.run(command, capture_output=True).returncode == 0
+        except FileNotFoundError:
+            return False
 
 
 def objects() -> dict[str, tuple[str, list[str]]]:
@@ -70,7 +76,7 @@ class NinjaBuild(build_ext):
         flags = [*FLAGS, *openmp, *(f"-isystem {i}" for i in includes)]
         link = ["-undefined dynamic_lookup"] if sys.platform == "darwin" else ["-Wl,-O1"]
         lines = [
-            f"cxx = {CXX}",
+            f"cxx = {' '.join(CXX)}",
             f"flags = {' '.join(flags)}",
             "rule compile",
             "  command = $cxx -MMD -MF $out.d $flags $own -c $in -o $out",
@@ -95,10 +101,10 @@ def write_if_changed(path: Path, text: str) -> None:
 
 def build_info(openmp: list[str]) -> str:
     """What was built and why, for `python -m sphere_fused info`: pip hides what is printed here."""
-    version = subprocess.run([CXX, "--version"], capture_output=True, text=True).stdout
+    version = subprocess.run([*CXX, "--version"], capture_output=True, text=True).stdout
     told = {
         "compiler": version.split("\n")[0],
-        "threads": "OpenMP" if openmp else f"one: {CXX} does not take -fopenmp",
+        "threads": "OpenMP" if openmp else f"one: {CXX[0]} does not take -fopenmp",
         "CUDA": "not built: this version has no CUDA kernels yet",
     }
     rows = [f"    {{{json.dumps(key)}, {json.dumps(value)}}}," for key, value in told.items()]
@@ -110,7 +116,7 @@ if native not in ("0", "1"):
     raise SystemExit(f"SPHERE_FUSED_NATIVE must be 0 or 1, not {native!r}")
 if native == "1" and not compiles("-std=c++20"):
     raise SystemExit(
-        f"sphere_fused needs a C++20 compiler and '{CXX}' is none (try `{CXX} -std=c++20`). "
+        f"sphere_fused needs a C++20 compiler and '{' '.join(CXX)}' is none. "
         "Install one (Debian: apt-get install g++; macOS: xcode-select --install), name it in "
         "CXX, or set SPHERE_FUSED_NATIVE=0 for a slow, pure Python install."
     )

@@ -1,7 +1,7 @@
 """Time of a whole optimizer step, on the CPU: ours against torch's and against our reference.
 
-Every contender takes a step in turn, round after round, so that whatever else the machine does
-falls on all alike; what counts are the medians and their ratios. Memory is counted by the formula
+Every contender takes two steps in turn, of which the second counts, round after round, so that
+whatever else the machine does falls on all alike. What counts are the medians and their ratios. Memory is counted by the formula
 in README (20 bytes per weight for AdamSRT in float32, 28 for Adam), not measured.
 
     python benchmarks/bench.py [--seconds 15] [--json PATH]
@@ -41,7 +41,8 @@ def parameters(shapes: Shapes) -> list[torch.Tensor]:
 
 def measure(shapes: Shapes, seconds: float) -> dict[str, list[float]]:
     """Seconds per step of every contender, one number per round."""
-    optimizers = {name: make(parameters(shapes)) for name, make in CONTENDERS.items()}
+    params = parameters(shapes)  # the same for all, so that where they lie in memory is too
+    optimizers = {name: make(params) for name, make in CONTENDERS.items()}
     for optimizer in optimizers.values():
         for _ in range(2):
             optimizer.step()
@@ -49,6 +50,7 @@ def measure(shapes: Shapes, seconds: float) -> dict[str, list[float]]:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[BASE]) < 5:
         for name, optimizer in optimizers.items():
+            optimizer.step()  # so that none is timed on the caches that another left
             start = time.perf_counter()
             optimizer.step()
             times[name].append(time.perf_counter() - start)

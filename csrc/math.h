@@ -36,9 +36,12 @@ SPHERE_INLINE void add(Gram<V>& gram, V w, V x, V g) {
   }
 }
 
+// The closed form of a landing is off by about 2e-7 times this ratio in float32.
+inline constexpr int kCancelling = 4;
+
 // Move 3, with the landing where the rule asks for it. `measure(u)` returns the landing's products
-// as computed from the new point itself: where w and the step nearly cancel, too few digits of
-// the closed form are left.
+// as computed from the new point itself, for where w and the step cancel and the closed form has
+// lost too many digits.
 template <class T, class Measure>
 SPHERE_INLINE Update<T> decide(int rule, const Gram<T>& gram, T s, const Hyper<T>& h,
                                Measure measure) {
@@ -48,7 +51,7 @@ SPHERE_INLINE Update<T> decide(int rule, const Gram<T>& gram, T s, const Hyper<T
   const T from_x = u.a_x * u.a_x * gram.xx;
   Landing<T> y = {from_w + 2 * u.a_w * u.a_x * gram.wx + from_x, u.a_w * gram.ww + u.a_x * gram.wx,
                   u.a_w * gram.wx + u.a_x * gram.xx};
-  if (y.yy < (from_w + from_x) / 64) y = measure(u);
+  if (y.yy < (from_w + from_x) / kCancelling) y = measure(u);
   return land(rule, gram, y, u, h);
 }
 

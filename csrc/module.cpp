@@ -64,14 +64,17 @@ class Plan {
   }
 
   // Only these entries are stepped here.
-  void claim(const std::vector<size_t>& indices) { claimed_ = indices; }
+  void claim(const std::vector<size_t>& indices) {
+    std::vector<bool> claimed(table_.size());
+    for (size_t i : indices) claimed.at(i) = true;
+    for (size_t i = 0; i < table_.size(); ++i) {
+      if (!claimed[i]) table_[i].rule = -1;
+    }
+  }
 
   void step(const std::vector<GroupHyper>& groups, int threads) {
-    std::vector<Segments> mine;
-    mine.reserve(claimed_.size());
-    for (size_t i : claimed_) mine.push_back(table_[i]);
     py::gil_scoped_release release;
-    sphere_fused::step(*(chosen ? chosen : kernels_in_use()), mine.data(), mine.size(),
+    sphere_fused::step(*(chosen ? chosen : kernels_in_use()), table_.data(), table_.size(),
                        groups.data(), threads);
   }
 
@@ -82,7 +85,6 @@ class Plan {
 
  private:
   std::vector<Segments> table_;
-  std::vector<size_t> claimed_;
   std::unique_ptr<Watch> watch_;
 };
 

@@ -34,7 +34,7 @@ struct Segments {
   float* step;    // null where steps are not counted
   int64_t outer, dim, inner;
   int32_t group;
-  int8_t rule;
+  int8_t rule;  // negative: another backend's
   DType w_type, g_type;
 };
 

@@ -49,11 +49,12 @@ class Watch {
     for (const auto& item : entries) {
       const auto entry = item.cast<py::tuple>();
       const auto state_of = entry[1].cast<py::dict>();
-      entries_.push_back({entry[0], layout_of(entry[0]), state_of, {}, nullptr});
+      note(entry[0]);
+      entries_.push_back({state_of, uint32_t(keys_.size()), 0, nullptr});
       for (const auto& key : entry[2]) {
-        const py::object value = state_of[key];
-        entries_.back().tensors.push_back(
-            {py::reinterpret_borrow<py::object>(key), value, layout_of(value)});
+        note(state_of[key]);
+        keys_.push_back(py::reinterpret_borrow<py::object>(key));
+        ++entries_.back().keys;
       }
     }
     gradients.resize(entries_.size());
@@ -67,16 +68,17 @@ class Watch {
       if (!gradient_of(p).is_none()) return std::nullopt;
     }
     std::vector<int64_t> odd;
+    size_t n = 0;  // of the notes: each parameter, then its state
     for (size_t i = 0; i < entries_.size(); ++i) {
       Entry& e = entries_[i];
-      if (!unmoved(e.param, e.layout)) return std::nullopt;
-      for (const auto& [key, value, layout] : e.tensors) {
-        if (PyDict_GetItemWithError(e.state.ptr(), key.ptr()) != value.ptr()) return std::nullopt;
-        if (!unmoved(value, layout)) return std::nullopt;
+      const size_t param = n++;
+      if (!unmoved(param)) return std::nullopt;
+      for (uint32_t k = 0; k < e.keys; ++k, ++n) {
+        PyObject* held = PyDict_GetItemWithError(e.state.ptr(), keys_[e.first_key + k].ptr());
+        if (held != notes_[n].object || !unmoved(n)) return std::nullopt;
       }
-      gradients[i] = {gradient_of(e.param), nullptr, false};
-      if (gradients[i].tensor.is_none()) continue;
-      if (!usable(e, gradients[i])) odd.push_back(i);
+      gradients[i] = {gradient_of(notes_[param].object), nullptr, false};
+      if (!gradients[i].tensor.is_none() && !usable(param, e, gradients[i])) odd.push_back(i);
     }
     return odd;
   }
@@ -84,15 +86,9 @@ class Watch {
   std::vector<Gradient> gradients;
 
  private:
-  struct Tensor {
-    py::object key, value;
-    Layout layout;
-  };
   struct Entry {
-    py::object param;
-    Layout layout;
     py::dict state;
-    std::vector<Tensor> tensors;
+    uint32_t first_key, keys;
     void* last_gradient;  // known not to overlap what is written
   };
   struct Group {
@@ -101,14 +97,15 @@ class Watch {
     std::vector<py::object> params;
   };
 
-  Layout layout_of(const py::object& tensor) const {
+  void note(const py::object& tensor) {
     DLTensor t;
     if (read_(tensor.ptr(), &t) != 0) throw py::error_already_set();
-    return Layout(t);
+    alive_.push_back(tensor);
+    notes_.add(tensor.ptr(), t);
   }
 
-  bool read(const py::object& tensor, DLTensor* out) const {
-    if (read_(tensor.ptr(), out) == 0) return true;
+  bool read(PyObject* tensor, DLTensor* out) const {
+    if (read_(tensor, out) == 0) return true;
     PyErr_Clear();  // sparse, say: Python will find words for it
     return false;
   }
@@ -120,18 +117,18 @@ class Watch {
     return py::reinterpret_steal<py::object>(gradient);
   }
 
-  bool unmoved(const py::object& tensor, const Layout& layout) const {
+  bool unmoved(size_t i) const {
     DLTensor t;
-    return read(tensor, &t) && t.data == layout.data && layout.same_type(t) &&
-           layout.same_place_and_strides(t);
+    return read(notes_[i].object, &t) && t.data == notes_[i].data && notes_.same_type(i, t) &&
+           notes_.same_layout(i, t);
   }
 
-  bool usable(Entry& e, Gradient& gradient) const {
+  bool usable(size_t param, Entry& e, Gradient& gradient) const {
     DLTensor t;
-    if (!read(gradient.tensor, &t)) return false;
+    if (!read(gradient.tensor.ptr(), &t)) return false;
     gradient.is_float32 = t.type_code == 2 && t.type_bits == 32;
-    if (!gradient.is_float32 && !e.layout.same_type(t)) return false;
-    if (!e.layout.same_place_and_strides(t)) return false;
+    if (!gradient.is_float32 && !notes_.same_type(param, t)) return false;
+    if (!notes_.same_layout(param, t)) return false;
     if (t.data != e.last_gradient) {
       const auto after = std::lower_bound(spans_.begin(), spans_.end(), Span{end_of(t), 0});
       const auto start = reinterpret_cast<uintptr_t>(t.data);
@@ -169,6 +166,8 @@ class Watch {
   std::vector<std::pair<py::object, py::object>> held_;
   std::vector<Group> groups_;
   std::vector<Entry> entries_;
+  std::vector<py::object> keys_, alive_;
+  Notes notes_;
   py::list dormant_;
   std::vector<Span> spans_;
 };

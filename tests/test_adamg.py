@@ -132,6 +132,26 @@ def test_tiny_gradients_are_not_clipped(size: float, backend: str) -> None:
     assert error(state["exp_avg"], free_state["exp_avg"]) <= IDENTITY[torch.float32]
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("grad_clip", [None, 1.0])
+def test_lengths_that_cancel_stay_real(
+    dtype: torch.dtype, grad_clip: float | None, backend: str
+) -> None:
+    """Squares that are 0 but for roundings, which may be negative: their roots must not be NaN."""
+    p = random(200, 19, seed=15, dtype=dtype)
+    hyper = {"lr": 0.0, "betas": (0.5, 0.5), "grad_clip": grad_clip}
+    optimizer = make("AdamG", [p], backend, **hyper)
+    w, g = p.clone(), random(200, 19, seed=16, dtype=dtype)
+    # Radial, so that nothing of it is left; then the second gradient undoes the first.
+    for step in (3 * w, torch.zeros_like(g), g, -g / 2, -3 * w):
+        take_steps(optimizer, [p], [[step]])
+        state = optimizer.state[p]
+        for t in (p, state["exp_avg"], state["exp_avg_sq"]):
+            assert bool(torch.isfinite(t).all())
+        assert bool((state["exp_avg_sq"] >= 0).all())
+    assert error(p, w) <= ON_SPHERE[dtype]
+
+
 def test_a_gradient_far_above_grad_clip_keeps_its_digits(backend: str) -> None:
     """|g| = 1e4 grad_clip: m must not be found as a difference of large terms."""
     w0 = random(8, 147, seed=11)

@@ -29,24 +29,33 @@ struct Stretch {
 
 template <class V>
 struct Loaded {
-  V w, g, m, x;
+  V w, g, x;
 };
 
+// The first sweep's look at an element. What it makes of m is left in m, so that the second sweep
+// need not read g again.
 template <Direction kDirection, class V, class W, class G, class T>
 SPHERE_INLINE Loaded<V> read(const Stretch<W, G>& row, int64_t i, const Hyper<T>& h) {
-  Loaded<V> e;
-  e.w = load<V>(row.w + i);
-  e.g = gradient(load<V>(row.g + i), e.w, h);
-  e.m = row.m ? load<V>(row.m + i) : V{};
+  const V w = load<V>(row.w + i);
+  const V g = gradient(load<V>(row.g + i), w, h);
+  V m = row.m ? load<V>(row.m + i) : V{};
   V unused{};
-  e.x = moments<kDirection>(e.g, e.m, unused, h);
-  return e;
+  const V x = moments<kDirection>(g, m, unused, h);
+  if (kDirection == kMoment && row.m) store(row.m + i, m);
+  return {w, g, x};
+}
+
+// The second sweep's.
+template <Direction kDirection, class V, class W, class G, class T>
+SPHERE_INLINE Loaded<V> read_again(const Stretch<W, G>& row, int64_t i, const Hyper<T>& h) {
+  if (kDirection == kMoment && row.m) return {load<V>(row.w + i), V{}, load<V>(row.m + i)};
+  return read<kDirection, V>(row, i, h);
 }
 
 template <Direction kDirection, class V, class W, class G, class T, class C>
 SPHERE_INLINE void write(const Stretch<W, G>& row, int64_t i, const Hyper<T>& h,
                          const Update<C>& u) {
-  const Loaded<V> e = read<kDirection, V>(row, i, h);
+  const Loaded<V> e = read_again<kDirection, V>(row, i, h);
   store(row.w + i, new_weight<kDirection>(e.w, e.x, e.g, u));
   if (row.m) store(row.m + i, new_moment<kDirection>(e.w, e.x, e.g, u));
 }
@@ -113,12 +122,17 @@ template <Direction kDirection, class W, class G, class T>
 Landing<T> landing_of(const Stretch<W, G>& row, int64_t stride, const Hyper<T>& h,
                       const Update<T>& u) {
   Landing<double> total{};
-  for (int64_t i = 0; i < row.n; ++i) {
-    const Loaded<T> e = read<kDirection, T>(row, i * stride, h);
-    const double y = double(u.a_w) * e.w + double(u.a_x) * e.x;
-    total.yy += y * y;
-    total.wy += y * e.w;
-    total.xy += y * e.x;
+  for (int64_t first = 0; first < row.n; first += kPartial) {
+    const int64_t last = first + kPartial < row.n ? first + kPartial : row.n;
+    Landing<double> part{};
+    for (int64_t i = first; i < last; ++i) {
+      const Loaded<T> e = read_again<kDirection, T>(row, i * stride, h);
+      const double y = double(u.a_w) * e.w + double(u.a_x) * e.x;
+      part.yy += y * y;
+      part.wy += y * e.w;
+      part.xy += y * e.x;
+    }
+    total = {total.yy + part.yy, total.wy + part.wy, total.xy + part.xy};
   }
   return {T(total.yy), T(total.wy), T(total.xy)};
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <deque>
 #include <vector>
 
 #include "step.h"
@@ -14,8 +15,9 @@ namespace {
 
 // Below this many elements a second thread costs more than it saves.
 constexpr int64_t kWorthAThread = 8192;
-// Elements a thread takes from the queue at a time.
-constexpr int64_t kHandful = 16384;
+// Elements a thread takes from the queue at a time: long stretches suit the memory, and several per
+// thread even out what else the machine does.
+constexpr int64_t kLeastHandful = 4096, kMostHandful = 131072;
 
 std::atomic<bool> forked{false};
 const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
@@ -32,18 +34,18 @@ void parallel_for(int64_t count, int threads, F f) {
   for (int64_t i = 0; i < count; ++i) f(i);
 }
 
-Hyper<double> hyper_of(const Segments& at, const GroupHyper& g, double bc1, double bc2) {
+Hyper<double> hyper_at(const GroupHyper& g, double t) {
   return {.lr = g.lr,
           .beta1 = g.beta1,
           .gain1 = g.gain1,
           .beta2 = g.beta2,
           .gain2 = 1 - g.beta2,
-          .bc1 = bc1,
-          .bc2 = bc2,
+          .bc1 = 1 - std::pow(g.beta1, t),
+          .bc2 = 1 - std::pow(g.beta2, t),
           .eps = g.eps,
           .decay = g.decoupled ? 1 - g.lr * g.weight_decay : 1,
           .grad_clip = g.grad_clip,
-          .sqrt_dim = std::sqrt(double(at.dim)),
+          .sqrt_dim = 0,
           .weight_decay = g.decoupled ? 0 : g.weight_decay};
 }
 
@@ -62,17 +64,19 @@ void step_short_rows(const Kernels& kernels, const std::vector<Work>& work, int 
   int64_t total = 0;
   for (const Work& w : work) {
     starts.push_back(total);
-    const Units units = units_of(w.at);
+    const Units units = units_of(*w.at);
     total += units.count * units.size;
   }
-  const int64_t handfuls = (total + kHandful - 1) / kHandful;
+  const int64_t share = total / (8 * threads);
+  const int64_t size = std::clamp(share, kLeastHandful, kMostHandful);
+  const int64_t handfuls = (total + size - 1) / size;
   const int useful = int(std::min<int64_t>(threads, total / kWorthAThread + 1));
   parallel_for(handfuls, useful, [&](int64_t handful) {
-    const int64_t from = handful * kHandful, to = std::min(from + kHandful, total);
+    const int64_t from = handful * size, to = std::min(from + size, total);
     size_t p = std::upper_bound(starts.begin(), starts.end(), from) - starts.begin() - 1;
     for (; p < work.size() && starts[p] < to; ++p) {
       // The units that begin in this handful.
-      const Units units = units_of(work[p].at);
+      const Units units = units_of(*work[p].at);
       const auto begun = [&](int64_t element) {
         const int64_t inside = std::max<int64_t>(element - starts[p], 0);
         return std::min((inside + units.size - 1) / units.size, units.count);
@@ -96,8 +100,8 @@ void step_long_rows(const Kernels& kernels, const std::vector<Work>& work, int t
   std::vector<Row> rows;
   std::vector<Block> blocks;
   for (const Work& w : work) {
-    for (int64_t r = 0; r < w.at.outer; ++r) {
-      const int64_t count = (w.at.dim + kBlock - 1) / kBlock;
+    for (int64_t r = 0; r < w.at->outer; ++r) {
+      const int64_t count = (w.at->dim + kBlock - 1) / kBlock;
       for (int64_t b = 0; b < count; ++b) blocks.push_back({rows.size(), b, {}});
       rows.push_back({&w, r, int64_t(blocks.size()) - count, count, {}});
     }
@@ -126,26 +130,26 @@ void step_long_rows(const Kernels& kernels, const std::vector<Work>& work, int t
 void step(const Kernels& kernels, const Segments* table, int64_t count, const GroupHyper* groups,
           int threads) {
   std::vector<Work> short_rows, long_rows;
-  // Parameters mostly share their step count, and powers cost more than the rest of this loop.
-  const GroupHyper* last_group = nullptr;
-  double last_step = -1, bc1 = 0, bc2 = 0;
+  // Parameters of a group mostly share their step count, and powers are slow.
+  std::deque<Hyper<double>> hypers;
+  const GroupHyper* group = nullptr;
+  double last_step = -1;
   for (int64_t i = 0; i < count; ++i) {
     const Segments& at = table[i];
-    if (!at.g) continue;
-    const GroupHyper* group = groups + at.group;
+    if (!at.g || at.rule < 0) continue;
     const double t = at.step ? *at.step + 1.0 : 0.0;
-    if (group != last_group || t != last_step) {
-      bc1 = 1 - std::pow(group->beta1, t);
-      bc2 = 1 - std::pow(group->beta2, t);
-      last_group = group, last_step = t;
+    if (group != groups + at.group || t != last_step) {
+      group = groups + at.group, last_step = t;
+      hypers.push_back(hyper_at(*group, t));
     }
     const bool is_long = at.inner == 1 && at.dim > kLongRow;
-    (is_long ? long_rows : short_rows).push_back({at, hyper_of(at, *group, bc1, bc2)});
+    (is_long ? long_rows : short_rows).push_back({&at, &hypers.back()});
   }
   step_short_rows(kernels, short_rows, threads);
   step_long_rows(kernels, long_rows, threads);
   for (int64_t i = 0; i < count; ++i) {
-    if (table[i].g && table[i].step) *table[i].step += 1;
+    const Segments& at = table[i];
+    if (at.g && at.rule >= 0 && at.step) *at.step += 1;
   }
 }
 

@@ -32,6 +32,16 @@ SPHERE_INLINE auto gather(const Update<T> (&u)[kCount], T Update<T>::* field) {
   }
 }
 
+template <class T>
+Hyper<T> hyper_of(const Work& work) {
+  Hyper<double> h = *work.hyper;
+  h.sqrt_dim = sqrt(double(work.at->dim));
+  return rounded<T>(h);
+}
+
+inline constexpr int64_t kShortRow = 128;
+inline constexpr int64_t kBatch = 16;
+
 template <class W, class G, Direction kDirection>
 struct Parameter {
   using Row = Stretch<W, G>;
@@ -40,30 +50,49 @@ struct Parameter {
   // `whole` is the segment number `index`, its elements `stride` apart.
   static Update<T> decide_segment(const Work& work, int64_t index, const Row& whole, int64_t stride,
                                   const Gram<double>& gram, const Hyper<T>& h) {
-    T* s = work.at.s ? static_cast<T*>(work.at.s) + index : nullptr;
+    T* s = work.at->s ? static_cast<T*>(work.at->s) + index : nullptr;
     const Update<T> u =
-        decide(work.at.rule, rounded<T>(gram), s ? *s : T(0), h,
+        decide(work.at->rule, rounded<T>(gram), s ? *s : T(0), h,
                [&](const Update<T>& u) { return landing_of<kDirection>(whole, stride, h, u); });
     if (s) *s = u.s;
     return u;
   }
 
   static void rows(const Work& work, int64_t first, int64_t last) {
-    const auto h = rounded<T>(work.hyper);
+    const auto h = hyper_of<T>(work);
+    const int64_t dim = work.at->dim;
+    const auto row = [&](int64_t r) { return Row(*work.at, r * dim, dim); };
+    if (dim <= kShortRow) return short_rows(work, first, last, h);
     for (int64_t r = first; r < last; ++r) {
-      const Row row(work.at, r * work.at.dim, work.at.dim);
-      const auto gram = gram_of<kDirection>(row, h);
-      update_stretch<kDirection>(row, h, decide_segment(work, r, row, 1, gram, h));
+      const auto gram = gram_of<kDirection>(row(r), h);
+      update_stretch<kDirection>(row(r), h, decide_segment(work, r, row(r), 1, gram, h));
+    }
+  }
+
+  // In batches, so that the decisions, each a chain of divisions and roots, overlap.
+  static void short_rows(const Work& work, int64_t first, int64_t last, const Hyper<T>& h) {
+    const int64_t dim = work.at->dim;
+    const auto row = [&](int64_t r) { return Row(*work.at, r * dim, dim); };
+    for (; first < last; first += kBatch) {
+      const int64_t stop = first + kBatch < last ? first + kBatch : last;
+      Gram<double> grams[kBatch];
+      Update<T> updates[kBatch];
+      for (int64_t r = first; r < stop; ++r) grams[r - first] = gram_of<kDirection>(row(r), h);
+      for (int64_t r = first; r < stop; ++r) {
+        updates[r - first] = decide_segment(work, r, row(r), 1, grams[r - first], h);
+      }
+      for (int64_t r = first; r < stop; ++r)
+        update_stretch<kDirection>(row(r), h, updates[r - first]);
     }
   }
 
   // No inner products: nothing is shared between elements.
   static void elements(const Work& work, int64_t first, int64_t last) {
-    const auto h = rounded<T>(work.hyper);
-    const int64_t n = work.at.outer, start = first * kUnitElements;
+    const auto h = hyper_of<T>(work);
+    const int64_t n = work.at->outer, start = first * kUnitElements;
     const int64_t stop = last * kUnitElements < n ? last * kUnitElements : n;
-    const Row row(work.at, start, stop - start);
-    const Update<T> u = step(work.at.rule, Gram<T>{}, T(0), h);
+    const Row row(*work.at, start, stop - start);
+    const Update<T> u = step(work.at->rule, Gram<T>{}, T(0), h);
     sweep<T>(0, row.n, [&](int64_t i, auto kind) __attribute__((always_inline)) {
       using V = decltype(kind);
       const V w = load<V>(row.w + i);
@@ -81,10 +110,11 @@ struct Parameter {
   template <class V>
   static void columns(const Work& work, int64_t outer, int64_t column, const Hyper<T>& h) {
     constexpr int kCount = sizeof(V) / sizeof(T);
-    constexpr int64_t kPartialRows = kPartial / 8;
-    const int64_t dim = work.at.dim, inner = work.at.inner;
+    // One sum per lane here, where a row has eight, and these fold into double as they end.
+    constexpr int64_t kPartialRows = kPartial / 64;
+    const int64_t dim = work.at->dim, inner = work.at->inner;
     const int64_t start = outer * dim * inner + column;
-    const Row strip(work.at, start, dim);
+    const Row strip(*work.at, start, dim);
     Gram<double> totals[kCount] = {};
     for (int64_t first = 0; first < dim; first += kPartialRows) {
       const int64_t last = first + kPartialRows < dim ? first + kPartialRows : dim;
@@ -97,8 +127,8 @@ struct Parameter {
     }
     Update<T> one[kCount];
     for (int c = 0; c < kCount; ++c) {
-      one[c] = decide_segment(work, outer * inner + column + c, Row(work.at, start + c, dim), inner,
-                              totals[c], h);
+      one[c] = decide_segment(work, outer * inner + column + c, Row(*work.at, start + c, dim),
+                              inner, totals[c], h);
     }
     const Update<V> u = {gather(one, &Update<T>::s),   gather(one, &Update<T>::a_w),
                          gather(one, &Update<T>::a_x), gather(one, &Update<T>::a_g),
@@ -108,8 +138,8 @@ struct Parameter {
   }
 
   static void strips(const Work& work, int64_t first, int64_t last) {
-    const auto h = rounded<T>(work.hyper);
-    const int64_t inner = work.at.inner, per_outer = (inner + kUnitColumns - 1) / kUnitColumns;
+    const auto h = hyper_of<T>(work);
+    const int64_t inner = work.at->inner, per_outer = (inner + kUnitColumns - 1) / kUnitColumns;
     for (int64_t strip = first; strip < last; ++strip) {
       const int64_t outer = strip / per_outer, start = strip % per_outer * kUnitColumns;
       const int64_t stop = start + kUnitColumns < inner ? start + kUnitColumns : inner;
@@ -119,9 +149,9 @@ struct Parameter {
   }
 
   static void units(const Work& work, int64_t first, int64_t last) {
-    if (work.at.dim == 1) return elements(work, first, last);
+    if (work.at->dim == 1) return elements(work, first, last);
     if constexpr (kDirection != kAdam) {  // so far Adam's direction is only for single elements
-      if (work.at.inner == 1) rows(work, first, last);
+      if (work.at->inner == 1) rows(work, first, last);
       else strips(work, first, last);
     }
   }
@@ -132,17 +162,17 @@ struct Parameter {
   }
 
   static Gram<double> block_gram(const Work& work, int64_t row, int64_t block) {
-    return gram_of<kDirection>(block_of(work.at, row, block), rounded<T>(work.hyper));
+    return gram_of<kDirection>(block_of(*work.at, row, block), hyper_of<T>(work));
   }
 
   static Update<double> row_update(const Work& work, int64_t row, const Gram<double>& gram) {
-    const Row whole(work.at, row * work.at.dim, work.at.dim);
-    return rounded<double>(decide_segment(work, row, whole, 1, gram, rounded<T>(work.hyper)));
+    const Row whole(*work.at, row * work.at->dim, work.at->dim);
+    return rounded<double>(decide_segment(work, row, whole, 1, gram, hyper_of<T>(work)));
   }
 
   static void block_update(const Work& work, int64_t row, int64_t block,
                            const Update<double>& update) {
-    update_stretch<kDirection>(block_of(work.at, row, block), rounded<T>(work.hyper),
+    update_stretch<kDirection>(block_of(*work.at, row, block), hyper_of<T>(work),
                                rounded<T>(update));
   }
 };
@@ -195,16 +225,16 @@ extern const Kernels SPHERE_KERNELS = {
     SPHERE_TEXT(SPHERE_ISA),
     runs_here,
     [](const Work& work, int64_t first, int64_t last) {
-      with_parameter(work.at, [&](auto p) { p.units(work, first, last); });
+      with_parameter(*work.at, [&](auto p) { p.units(work, first, last); });
     },
     [](const Work& work, int64_t row, int64_t block) {
-      return with_parameter(work.at, [&](auto p) { return p.block_gram(work, row, block); });
+      return with_parameter(*work.at, [&](auto p) { return p.block_gram(work, row, block); });
     },
     [](const Work& work, int64_t row, const Gram<double>& gram) {
-      return with_parameter(work.at, [&](auto p) { return p.row_update(work, row, gram); });
+      return with_parameter(*work.at, [&](auto p) { return p.row_update(work, row, gram); });
     },
     [](const Work& work, int64_t row, int64_t block, const Update<double>& update) {
-      with_parameter(work.at, [&](auto p) { p.block_update(work, row, block, update); });
+      with_parameter(*work.at, [&](auto p) { p.block_update(work, row, block, update); });
     },
 };
 

@@ -6,10 +6,10 @@
 
 namespace sphere_fused {
 
-// One parameter with the hyperparameters of this step.
+// One parameter with the hyperparameters of this step, to which its sqrt_dim is still to be added.
 struct Work {
-  Segments at;
-  Hyper<double> hyper;
+  const Segments* at;
+  const Hyper<double>* hyper;
 };
 
 // Elements of a row that are summed in one go; what threads share a longer row by.
@@ -36,7 +36,8 @@ extern const Kernels kBaseline;
 extern const Kernels kX86_64_v3;
 #endif
 
-// Takes one step. Deterministic: which thread does what changes no bit of any result.
+// Takes one step of the parameters with a gradient and a rule. Deterministic: which thread does
+// what changes no bit of any result.
 void step(const Kernels& kernels, const Segments* table, int64_t count, const GroupHyper* groups,
           int threads);
 

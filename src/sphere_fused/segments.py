@@ -122,7 +122,8 @@ class Writes:
     def __init__(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Raises if two of `tensors` overlap."""
         spans = [(t.device.type, t.device.index or 0, *byte_span(t), n, t) for n, t in tensors]
-        self._spans = sorted((s for s in spans if s[2] < s[3]), key=lambda s: s[:4])
+        filled = (s for s in spans if s[0] != "meta" and s[2] < s[3])
+        self._spans = sorted(filled, key=lambda s: s[:4])
         self._reach = [s[:3] for s in self._spans]
         for i, (device, index, _, end, name, tensor) in enumerate(self._spans):
             for other in self._spans[i + 1 :]:
