@@ -1,8 +1,7 @@
 """Time of a whole optimizer step, on the CPU: ours against torch's and against our reference.
 
 Every contender takes two steps in turn, of which the second counts, round after round, so that
-whatever else the machine does falls on all alike. What counts are the medians and their ratios. Memory is counted by the formula
-in README (20 bytes per weight for AdamSRT in float32, 28 for Adam), not measured.
+whatever else the machine does falls on all alike. What counts are the medians and their ratios.
 
     python benchmarks/bench.py [--seconds 15] [--json PATH]
 """
