@@ -14,7 +14,10 @@ NAME = "native"
 
 def unavailable() -> list[str]:
     if planning.compiled is None:
-        return [f"the compiled module is missing: {planning.compiled_import_error}"]
+        return [
+            f"the compiled module is missing: {planning.compiled_import_error} (it is built by "
+            "`pip install .` with a C++20 compiler and without SPHERE_FUSED_NATIVE=0)"
+        ]
     return []
 
 
