@@ -26,7 +26,7 @@ class Watch {
   // entries: (parameter, its state dict, keys of the tensors in it); spans: what a step writes.
   Watch(const py::capsule& api, py::dict state, const py::list& groups, const py::list& entries,
         py::list dormant, std::vector<Span> spans)
-      : state_(std::move(state)), dormant_(std::move(dormant)), spans_(std::move(spans)) {
+      : state_(state), dormant_(dormant), spans_(std::move(spans)) {
     const auto* table =
         static_cast<const DLExchangeTable*>(PyCapsule_GetPointer(api.ptr(), "dlpack_exchange_api"));
     if (!table) throw py::error_already_set();
@@ -35,16 +35,13 @@ class Watch {
     }
     read_ = table->tensor_from_object;
     std::sort(spans_.begin(), spans_.end());
-    for (const auto& item : state_) {
-      held_.emplace_back(py::reinterpret_borrow<py::object>(item.first),
-                         py::reinterpret_borrow<py::object>(item.second));
+    for (const auto& item : state) {
+      held_.emplace_back(item.first, item.second);
     }
     for (const auto& group : groups) {
-      const auto dict = py::reinterpret_borrow<py::dict>(group);
-      groups_.push_back({dict, dict["params"].cast<py::list>(), {}});
-      for (const auto& p : groups_.back().list) {
-        groups_.back().params.push_back(py::reinterpret_borrow<py::object>(p));
-      }
+      const py::object params = group[py::str("params")];
+      groups_.push_back({group, params, {}});
+      for (const auto& p : params) groups_.back().params.push_back(p);
     }
     for (const auto& item : entries) {
       const auto entry = item.cast<py::tuple>();
@@ -53,7 +50,7 @@ class Watch {
       entries_.push_back({state_of, uint32_t(keys_.size()), 0, nullptr});
       for (const auto& key : entry[2]) {
         note(state_of[key]);
-        keys_.push_back(py::reinterpret_borrow<py::object>(key));
+        keys_.push_back(key);
         ++entries_.back().keys;
       }
     }
@@ -87,20 +84,18 @@ class Watch {
 
  private:
   struct Entry {
-    py::dict state;
+    py::handle state;
     uint32_t first_key, keys;
     void* last_gradient;  // known not to overlap what is written
   };
   struct Group {
-    py::dict dict;
-    py::list list;
-    std::vector<py::object> params;
+    py::handle dict, params_object;
+    std::vector<py::handle> params;
   };
 
   void note(const py::object& tensor) {
     DLTensor t;
     if (read_(tensor.ptr(), &t) != 0) throw py::error_already_set();
-    alive_.push_back(tensor);
     notes_.add(tensor.ptr(), t);
   }
 
@@ -128,7 +123,7 @@ class Watch {
     if (!read(gradient.tensor.ptr(), &t)) return false;
     gradient.is_float32 = t.type_code == 2 && t.type_bits == 32;
     if (!gradient.is_float32 && !notes_.same_type(param, t)) return false;
-    if (!notes_.same_layout(param, t)) return false;
+    if (!notes_.same_layout(param, t) || !t.data) return false;
     if (t.data != e.last_gradient) {
       const auto after = std::lower_bound(spans_.begin(), spans_.end(), Span{end_of(t), 0});
       const auto start = reinterpret_cast<uintptr_t>(t.data);
@@ -152,23 +147,24 @@ class Watch {
   bool same_groups() const {
     static PyObject* name = PyUnicode_InternFromString("params");
     for (const Group& g : groups_) {
-      if (PyDict_GetItemWithError(g.dict.ptr(), name) != g.list.ptr()) return false;
-      if (g.list.size() != g.params.size()) return false;
+      if (PyDict_GetItemWithError(g.dict.ptr(), name) != g.params_object.ptr()) return false;
+      if (!PyList_Check(g.params_object.ptr())) continue;  // a tuple does not change
+      if (size_t(PyList_GET_SIZE(g.params_object.ptr())) != g.params.size()) return false;
       for (size_t i = 0; i < g.params.size(); ++i) {
-        if (PyList_GET_ITEM(g.list.ptr(), i) != g.params[i].ptr()) return false;
+        if (PyList_GET_ITEM(g.params_object.ptr(), i) != g.params[i].ptr()) return false;
       }
     }
     return true;
   }
 
   int (*read_)(void*, DLTensor*);
-  py::dict state_;
-  std::vector<std::pair<py::object, py::object>> held_;
+  // All borrowed: the Python Plan, which owns this, keeps them, and Python's collector knows it.
+  py::handle state_, dormant_;
+  std::vector<std::pair<py::handle, py::handle>> held_;
   std::vector<Group> groups_;
   std::vector<Entry> entries_;
-  std::vector<py::object> keys_, alive_;
+  std::vector<py::handle> keys_;
   Notes notes_;
-  py::list dormant_;
   std::vector<Span> spans_;
 };
 

@@ -21,6 +21,7 @@ from sphere_fused.segments import (
     Geometry,
     Writes,
     geometry,
+    overlaps_itself,
     same_strides,
     zeros_per_segment,
 )
@@ -67,6 +68,11 @@ class GroupHyper(NamedTuple):
         )
 
 
+def has_no_memory(tensor: torch.Tensor) -> bool:
+    """True for wrappers of other tensors (a DTensor, say) and for freed storage."""
+    return tensor.numel() > 0 and tensor.device.type != "meta" and tensor.data_ptr() == 0
+
+
 def check_parameter(tensor: torch.Tensor, name: str) -> None:
     """Raise if `tensor` is of a kind that no backend can step."""
     if tensor.layout != torch.strided:
@@ -74,9 +80,14 @@ def check_parameter(tensor: torch.Tensor, name: str) -> None:
     if tensor.dtype not in DTYPES:
         known = ", ".join(str(dtype) for dtype in DTYPES)
         raise TypeError(f"{name} is {tensor.dtype}; the supported dtypes are {known}")
+    if has_no_memory(tensor):
+        raise TypeError(
+            f"{name} is a {type(tensor).__name__} without memory of its own; only plain dense "
+            f"tensors can be stepped"
+        )
     if tensor.is_neg():
         raise RuntimeError(f"{name} is a negated view: call resolve_neg() on it first")
-    if any(s == 0 and n > 1 for n, s in zip(tensor.shape, tensor.stride(), strict=True)):
+    if overlaps_itself(tensor):
         raise RuntimeError(f"elements of {name} share memory (it was expanded): clone() it first")
 
 
@@ -170,12 +181,17 @@ class Entry:
                 f"parameter is {tuple(p.shape)} on {p.device}: set .grad to a tensor like the "
                 f"parameter, or to None"
             )
+        if has_no_memory(g):
+            raise TypeError(
+                f"the gradient of {self.name} is a {type(g).__name__} without memory of its own: "
+                f"set .grad to a plain tensor"
+            )
         if g.dtype not in (p.dtype, torch.float32):
             raise TypeError(
                 f"the gradient of {self.name} is {g.dtype}; a {p.dtype} parameter takes gradients "
                 f"in {p.dtype} or torch.float32: convert it with .to()"
             )
-        if self.geometry is not None and not same_strides(g, p):
+        if self.geometry is not None and (not same_strides(g, p) or g.is_neg()):
             return torch.empty_like(p, dtype=g.dtype).copy_(g)
         return g
 
@@ -199,7 +215,7 @@ class Plan:
         state: dict[torch.Tensor, dict[str, Any]],
         groups: list[dict[str, Any]],
     ) -> None:
-        self._state, self._groups = state, groups
+        self._state, self._groups = state, list(groups)
         filled = [e for e in entries if e.param.numel()]
         self.entries = [e for e in filled if e.param.grad is not None or e.state]
         self._dormant = [e.param for e in filled if e.param.grad is None and not e.state]
@@ -210,14 +226,15 @@ class Plan:
         api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
         self._watched = self.native is not None and api is not None
         if self._watched:
-            self.native.watch(
-                api,
+            # The compiled module borrows these, and what is in them.
+            self._watched_objects = (
                 self._state,
                 self._groups,
                 [(e.param, e.state, [key for key, _ in e.state_tensors()]) for e in self.entries],
                 self._dormant,
-                self._writes.addresses(),
             )
+            self._held = list(self._state.items()), [g["params"] for g in self._groups]
+            self.native.watch(api, *self._watched_objects, self._writes.addresses())
         else:
             self._signature = self._signature_now()
 
@@ -247,7 +264,7 @@ class Plan:
             where = {key: value.data_ptr() for key, value in e.state_tensors()}
             plan.add(
                 e.param.data_ptr(),
-                where.get(e.moment_key, 0),
+                where.get(e.moment_key, 0) if e.keeps_moment else 0,
                 where.get("exp_avg_sq", 0),
                 where.get("step", 0),
                 *(e.geometry or Geometry(0, 0, 0)),

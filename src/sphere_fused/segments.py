@@ -97,6 +97,20 @@ def same_strides(a: torch.Tensor, b: torch.Tensor) -> bool:
     return all(n == 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride(), strict=True))
 
 
+def overlaps_itself(tensor: torch.Tensor) -> bool:
+    """True if two elements of `tensor` share an address."""
+    reach = 0  # the last offset that the dims so far can name
+    for d in reversed(memory_order(tensor)):
+        if tensor.stride(d) <= reach:
+            break
+        reach += (tensor.shape[d] - 1) * tensor.stride(d)
+    else:
+        return False
+    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    offsets = torch.arange(last + 1).as_strided(tensor.shape, tensor.stride())
+    return offsets.unique().numel() < tensor.numel()
+
+
 def byte_span(tensor: torch.Tensor) -> tuple[int, int]:
     """The first address of `tensor` and the one after its last."""
     steps = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))

@@ -25,6 +25,17 @@ def write_all(changes: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
         p.copy_(value)
 
 
+def channel_dims_of(group: dict[str, Any]) -> tuple[int, ...] | None:
+    """The group's channel_dims, which become a tuple there; TypeError if they are no dims."""
+    dims = group["channel_dims"]
+    if dims is None:
+        return None
+    if not isinstance(dims, (tuple, list)) or not all(isinstance(d, int) for d in dims):
+        raise TypeError(f"channel_dims must be a tuple of ints or None, not {dims!r}")
+    group["channel_dims"] = tuple(dims)
+    return group["channel_dims"]
+
+
 class Prepared(NamedTuple):
     """A plan, what steps it, and what of the groups it was made for."""
 
@@ -116,11 +127,7 @@ class SphereOptimizer(Optimizer):
 
     def _checked_parameters(self, group: dict[str, Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The parameters of a new group that must be changed, with their new values."""
-        dims = group["channel_dims"]
-        if dims is not None:
-            if not isinstance(dims, (tuple, list)) or not all(isinstance(d, int) for d in dims):
-                raise TypeError(f"channel_dims must be a tuple of ints or None, not {dims!r}")
-            group["channel_dims"] = tuple(dims)
+        channel_dims_of(group)
         backends.allowed(group["backend"], group["fused"])
         self.check_hyperparameters(group)
         index = len(self.param_groups) - 1
@@ -150,7 +157,7 @@ class SphereOptimizer(Optimizer):
         return f"parameter {index} of group {group} {shape}"
 
     def _entry(self, index: int, group: dict[str, Any], p: torch.Tensor, name: str) -> Entry:
-        inside = inside_segment(p, group["channel_dims"], name)
+        inside = inside_segment(p, channel_dims_of(group), name)
         segments = math.prod(p.shape[d] for d in inside) != 1
         return Entry(
             name=name,
@@ -169,10 +176,12 @@ class SphereOptimizer(Optimizer):
 
     def _structure(self) -> list[Any]:
         """What of the groups decides which work a step is, besides the tensors."""
-        return [
-            (g["channel_dims"], g["backend"], g["fused"], g["capturable"], self.keeps_moment(g))
-            for g in self.param_groups
+        options = ("channel_dims", "backend", "fused", "capturable")
+        # The plan holds the state and the groups it was made for, so that no id is used again.
+        groups = [
+            (id(g), *(g[o] for o in options), self.keeps_moment(g)) for g in self.param_groups
         ]
+        return [id(self.state), *groups]
 
     def _entries(self) -> list[Entry]:
         return [
@@ -200,15 +209,20 @@ class SphereOptimizer(Optimizer):
                 loss = closure()
         hypers = [self.hyper(group) for group in self.param_groups]
         prepared = self._prepared
-        if prepared is None or prepared.structure != self._structure() or not prepared.plan.ready():
-            prepared = self._prepared = self._prepare()
-            if not prepared.plan.ready():
-                raise RuntimeError("parameters or their state changed while the step was prepared")
         try:
+            if (
+                prepared is None
+                or prepared.structure != self._structure()
+                or not prepared.plan.ready()
+            ):
+                prepared = self._prepared = self._prepare()
+                if not prepared.plan.ready():
+                    raise RuntimeError("the parameters changed while their step was prepared")
             for run in prepared.runs:
                 run(hypers)
         finally:
-            prepared.plan.release()
+            if prepared is not None:
+                prepared.plan.release()
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
