@@ -1,7 +1,8 @@
 """Time of a whole optimizer step, on the CPU: ours against torch's and against our reference.
 
-Every contender takes two steps in turn, of which the second counts, round after round, so that
-whatever else the machine does falls on all alike. What counts are the medians and their ratios.
+Every contender takes a few steps in turn, round after round, so that whatever else the machine does
+falls on all alike. The last of them counts: the ones before bring caches, threads and the processor
+back from what the contender before left. Reported are medians and their ratios.
 
     python benchmarks/bench.py [--seconds 15] [--json PATH]
 """
@@ -29,6 +30,7 @@ CONTENDERS: dict[str, Callable[[list[torch.Tensor]], Optimizer]] = {
     "AdamSRT, reference": lambda p: sphere_fused.AdamSRT(p, backend="reference"),
 }
 BASE = "Adam, fused"
+WARM_UP = 3  # steps of a turn that do not count
 
 
 def parameters(shapes: Shapes) -> list[torch.Tensor]:
@@ -47,9 +49,10 @@ def measure(shapes: Shapes, seconds: float) -> dict[str, list[float]]:
             optimizer.step()
     times: dict[str, list[float]] = {name: [] for name in optimizers}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[BASE]) < 5:
+    while time.perf_counter() < end or len(times[BASE]) < 4:
         for name, optimizer in optimizers.items():
-            optimizer.step()  # so that none is timed on the caches that another left
+            for _ in range(WARM_UP):
+                optimizer.step()
             start = time.perf_counter()
             optimizer.step()
             times[name].append(time.perf_counter() - start)
