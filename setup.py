@@ -1,7 +1,12 @@
 """Builds the compiled module with ninja. It needs a C++20 compiler, and no torch.
 
-SPHERE_FUSED_NATIVE=0 asks for a pure Python install; CXX names another compiler, and CXXFLAGS adds
-to its flags.
+Environment:
+    SPHERE_FUSED_NATIVE  0 asks for a pure Python install.
+    SPHERE_FUSED_CUDA    1 asks for the CUDA kernels, 0 for none, auto (default) for them if nvcc is
+                         found: under CUDA_HOME, or on PATH. No GPU is needed.
+    TORCH_CUDA_ARCH_LIST compute capabilities to compile for, as in "8.0;9.0+PTX"; by default that
+                         of the GPUs present, or else a list that serves all from 8.0 on.
+    CXX, CXXFLAGS        another compiler, and more flags for it; NVCC_APPEND_FLAGS for nvcc's.
 """
 
 from __future__ import annotations
@@ -9,7 +14,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -28,6 +35,28 @@ FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno",
 # calling convention, of which -Wpsabi warns, matters to nobody else.
 FLAGS += ["-Wno-psabi", "-Wno-unknown-warning-option"]
 FLAGS += shlex.split(os.environ.get("CXXFLAGS", ""))
+NVCC_FLAGS = ["-std=c++20", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
+ARCHITECTURES = "8.0;9.0;10.0+PTX"
+OLDEST_CUDA = (12, 1)  # C++20, and 32 KB of kernel parameters
+# Every pair of dtypes of weight and gradient that has kernels.
+CUDA_KERNELS = {
+    "Float32": ("float", "float"),
+    "Float64": ("double", "double"),
+    "Float64Float32": ("double", "float"),
+    "BFloat16": ("__nv_bfloat16", "__nv_bfloat16"),
+    "BFloat16Float32": ("__nv_bfloat16", "float"),
+    "Float16": ("__half", "__half"),
+    "Float16Float32": ("__half", "float"),
+}
+
+
+def output_of(*command: str | Path) -> str:
+    """What `command` prints, or '' if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def compiles(*flags: str) -> bool:
@@ -41,20 +70,94 @@ def compiles(*flags: str) -> bool:
             return False
 
 
-def objects() -> dict[str, tuple[str, list[str]]]:
-    """Each object file with its source and the flags that are its own."""
+class Cuda:
+    """The compiler of the CUDA half, or why there is none (`why_not`)."""
+
+    def __init__(self) -> None:
+        self.why_not = self._find()
+        if not self.why_not:
+            self.architectures = self._architectures()
+
+    def _find(self) -> str:
+        wanted = os.environ.get("SPHERE_FUSED_CUDA", "auto")
+        if wanted not in ("0", "1", "auto"):
+            raise SystemExit(f"SPHERE_FUSED_CUDA must be 0, 1 or auto, not {wanted!r}")
+        if wanted == "0":
+            return "not built: SPHERE_FUSED_CUDA=0 asked for none"
+        home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+        found = shutil.which("nvcc", path=f"{home}/bin") if home else shutil.which("nvcc")
+        why_not = self._refuse(found, home)
+        if why_not and wanted == "1":
+            raise SystemExit(
+                f"SPHERE_FUSED_CUDA=1, but the CUDA kernels cannot be built: {why_not}"
+            )
+        return f"not built: {why_not}" if why_not else ""
+
+    def _refuse(self, found: str | None, home: str | None) -> str:
+        if sys.platform != "linux":
+            return f"they are built on Linux, not on {sys.platform}"
+        if not found:
+            where = f"in {home}/bin (CUDA_HOME)" if home else "on PATH, and CUDA_HOME is not set"
+            return f"there is no nvcc {where}"
+        release = re.search(r"release (\d+)\.(\d+)", output_of(found, "--version"))
+        if not release:
+            return f"{found} --version failed"
+        self.nvcc, self.version = found, (int(release[1]), int(release[2]))
+        if self.version < OLDEST_CUDA:
+            return f"{found} is {release[0]}; {'.'.join(map(str, OLDEST_CUDA))} or newer is needed"
+        return ""
+
+    def _architectures(self) -> list[str]:
+        """Compute capabilities such as '9.0+PTX'."""
+        listed = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
+        present = output_of("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
+        names = listed or ";".join(sorted(set(present.split()))) or ARCHITECTURES
+        chosen = [name for name in re.split(r"[;,\s]+", names) if name]
+        for name in chosen:
+            if not re.fullmatch(r"\d+\.\d+[af]?(\+PTX)?", name):
+                raise SystemExit(
+                    f"TORCH_CUDA_ARCH_LIST has {name!r}, which is not understood: list compute "
+                    f'capabilities, as in "8.0;9.0+PTX"'
+                )
+        return chosen
+
+    def flags(self) -> list[str]:
+        generate = []
+        for name in self.architectures:
+            number = name.removesuffix("+PTX").replace(".", "")
+            kinds = ["sm", "compute"] if name.endswith("+PTX") else ["sm"]
+            generate += [f"-gencode=arch=compute_{number},code={k}_{number}" for k in kinds]
+        return [*NVCC_FLAGS, *self.host_compiler(), *generate]
+
+    def host_compiler(self) -> list[str]:
+        return ["-ccbin", CXX[0]] if "CXX" in os.environ else []
+
+    def told(self) -> str:
+        if self.why_not:
+            return self.why_not
+        return f"{'.'.join(map(str, self.version))}, for {', '.join(self.architectures)}"
+
+
+def objects(cuda: Cuda) -> dict[str, tuple[str, str, list[str]]]:
+    """Each object file with the rule that makes it, its source, and the flags that are its own."""
 
     def kernels(isa: str, table: str) -> list[str]:
         return [f"-DSPHERE_ISA={isa}", f"-DSPHERE_KERNELS={table}"]
 
     found = {
-        "module.o": ("module.cpp", []),
-        "schedule.o": ("cpu/schedule.cpp", []),
-        "step_baseline.o": ("cpu/step.cpp", kernels("baseline", "kBaseline")),
+        "module.o": ("compile", "module.cpp", [] if cuda.why_not else ["-DSPHERE_CUDA"]),
+        "schedule.o": ("compile", "cpu/schedule.cpp", []),
+        "step_baseline.o": ("compile", "cpu/step.cpp", kernels("baseline", "kBaseline")),
     }
     if platform.machine().lower() in ("x86_64", "amd64"):
         v3 = [*kernels("x86_64_v3", "kX86_64_v3"), "-march=x86-64-v3"]
-        found["step_v3.o"] = ("cpu/step.cpp", v3)
+        found["step_v3.o"] = ("compile", "cpu/step.cpp", v3)
+    if not cuda.why_not:
+        for name in ("begin", "steps"):
+            found[f"cuda_{name}.o"] = ("cuda", f"cuda/{name}.cu", ["-DSPHERE_ISA=gpu"])
+        for name, (w, g) in CUDA_KERNELS.items():
+            own = [*kernels("gpu", f"k{name}Kernels"), f"-DSPHERE_W={w}", f"-DSPHERE_G={g}"]
+            found[f"cuda_{name}.o"] = ("cuda", "cuda/step.cu", own)
     return found
 
 
@@ -67,14 +170,17 @@ class NinjaBuild(build_ext):
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         openmp = ["-fopenmp"] if compiles("-fopenmp") else []
-        write_if_changed(folder / "build_info.h", build_info(openmp))
-        write_if_changed(folder / "build.ninja", self.rules(target, openmp))
+        cuda = Cuda()
+        print(f"CUDA kernels: {cuda.told()}")
+        write_if_changed(folder / "build_info.h", build_info(openmp, cuda))
+        write_if_changed(folder / "build.ninja", self.rules(target, openmp, cuda))
         subprocess.run([Path(BIN_DIR) / "ninja", "-C", folder], check=True)
 
-    def rules(self, target: Path, openmp: list[str]) -> str:
+    def rules(self, target: Path, openmp: list[str], cuda: Cuda) -> str:
         includes = [".", pybind11.get_include(), sysconfig.get_paths()["include"]]
         flags = [*FLAGS, *openmp, *(f"-isystem {i}" for i in includes)]
-        link = ["-undefined dynamic_lookup"] if sys.platform == "darwin" else ["-Wl,-O1"]
+        link = [*CXX, "-shared", *openmp]
+        link += ["-undefined dynamic_lookup"] if sys.platform == "darwin" else ["-Wl,-O1"]
         lines = [
             f"cxx = {' '.join(CXX)}",
             f"flags = {' '.join(flags)}",
@@ -82,12 +188,24 @@ class NinjaBuild(build_ext):
             "  command = $cxx -MMD -MF $out.d $flags $own -c $in -o $out",
             "  depfile = $out.d",
             "  deps = gcc",
-            "rule link",
-            f"  command = $cxx -shared {' '.join([*openmp, *link])} $in -o $out",
         ]
-        for name, (source, own) in objects().items():
-            lines += [f"build {name}: compile {escaped(CSRC / source)}", f"  own = {' '.join(own)}"]
-        return "\n".join([*lines, f"build {escaped(target)}: link {' '.join(objects())}", ""])
+        if not cuda.why_not:
+            lines += [
+                "rule cuda",
+                f"  command = {cuda.nvcc} -MMD -MF $out.d {' '.join(cuda.flags())} $own "
+                "-c $in -o $out",
+                "  depfile = $out.d",
+                "  deps = gcc",
+            ]
+            # nvcc knows where its runtime is, whose symbols stay inside.
+            link = [cuda.nvcc, *cuda.host_compiler(), "-shared", "--no-device-link"]
+            link += ["--cudart static", "-Xlinker --exclude-libs,ALL"]
+            link += [f"-Xcompiler {flag}" for flag in openmp]
+        lines += ["rule link", f"  command = {' '.join(link)} $in -o $out"]
+        made = objects(cuda)
+        for name, (rule, source, own) in made.items():
+            lines += [f"build {name}: {rule} {escaped(CSRC / source)}", f"  own = {' '.join(own)}"]
+        return "\n".join([*lines, f"build {escaped(target)}: link {' '.join(made)}", ""])
 
 
 def escaped(path: Path) -> str:
@@ -99,13 +217,12 @@ def write_if_changed(path: Path, text: str) -> None:
         path.write_text(text)
 
 
-def build_info(openmp: list[str]) -> str:
+def build_info(openmp: list[str], cuda: Cuda) -> str:
     """What was built and why, for `python -m sphere_fused info`: pip hides what is printed here."""
-    version = subprocess.run([*CXX, "--version"], capture_output=True, text=True).stdout
     told = {
-        "compiler": version.split("\n")[0],
+        "compiler": output_of(*CXX, "--version").split("\n")[0],
         "threads": "OpenMP" if openmp else f"one: {CXX[0]} does not take -fopenmp",
-        "CUDA": "not built: this version has no CUDA kernels yet",
+        "CUDA": cuda.told(),
     }
     rows = [f"    {{{json.dumps(key)}, {json.dumps(value)}}}," for key, value in told.items()]
     return "\n".join(["constexpr const char* kBuild[][2] = {", *rows, "};", ""])

@@ -39,19 +39,22 @@ SPHERE_INLINE void add(Gram<V>& gram, V w, V x, V g) {
 // The closed form of a landing is off by about 2e-7 times this ratio in float32.
 inline constexpr int kCancelling = 4;
 
-// Move 3, with the landing where the rule asks for it. `measure(u)` returns the landing's products
-// as computed from the new point itself, for where w and the step cancel and the closed form has
-// lost too many digits.
+// Move 3, with the landing where the rule asks for it. `measure(u, needed)` returns, where needed,
+// the landing's products as computed from the new point itself: w and the step cancel there, and the
+// closed form has lost too many digits. It is called where not needed as well, because the threads
+// that measure together may decide for several segments.
 template <class T, class Measure>
 SPHERE_INLINE Update<T> decide(int rule, const Gram<T>& gram, T s, const Hyper<T>& h,
                                Measure measure) {
   const Update<T> u = step(rule, gram, s, h);
-  if (!kRules[rule].lands) return u;
+  if (!lands(rule)) return u;
   const T from_w = u.a_w * u.a_w * gram.ww;
   const T from_x = u.a_x * u.a_x * gram.xx;
   Landing<T> y = {from_w + 2 * u.a_w * u.a_x * gram.wx + from_x, u.a_w * gram.ww + u.a_x * gram.wx,
                   u.a_w * gram.wx + u.a_x * gram.xx};
-  if (y.yy < (from_w + from_x) / kCancelling) y = measure(u);
+  const bool cancels = y.yy < (from_w + from_x) / kCancelling;
+  const Landing<T> measured = measure(u, cancels);
+  if (cancels) y = measured;
   return land(rule, gram, y, u, h);
 }
 

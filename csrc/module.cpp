@@ -7,6 +7,9 @@
 #include <vector>
 
 #include "cpu/step.h"
+#ifdef SPHERE_CUDA
+#include "cuda/steps.h"
+#endif
 #include "watch.h"
 
 namespace sphere_fused {
@@ -39,7 +42,7 @@ class Plan {
            int64_t inner, int group, int rule, int w_type) {
     table_.push_back({reinterpret_cast<void*>(w), nullptr, reinterpret_cast<void*>(m),
                       reinterpret_cast<void*>(s), reinterpret_cast<float*>(step), outer, dim, inner,
-                      group, int8_t(rule), DType(w_type), DType(w_type)});
+                      group, int8_t(rule), DType(w_type), DType(w_type), false});
   }
 
   void watch(const py::capsule& api, const py::dict& state, const py::list& groups,
@@ -63,13 +66,9 @@ class Plan {
     table_[i].g_type = DType(g_type);
   }
 
-  // Only these entries are stepped here.
+  // The entries that `step` steps.
   void claim(const std::vector<size_t>& indices) {
-    std::vector<bool> claimed(table_.size());
-    for (size_t i : indices) claimed.at(i) = true;
-    for (size_t i = 0; i < table_.size(); ++i) {
-      if (!claimed[i]) table_[i].rule = -1;
-    }
+    for (size_t i : indices) table_.at(i).on_cpu = true;
   }
 
   void step(const std::vector<GroupHyper>& groups, int threads) {
@@ -77,6 +76,8 @@ class Plan {
     sphere_fused::step(*(chosen ? chosen : kernels_in_use()), table_.data(), table_.size(),
                        groups.data(), threads);
   }
+
+  const std::vector<Segments>& table() const { return table_; }
 
   void release() {
     if (!watch_) return;
@@ -104,6 +105,24 @@ void use_instruction_set(const std::optional<std::string>& name) {
   }
   if (!chosen) throw py::value_error("no kernels for " + *name + " that this processor can run");
 }
+
+#ifdef SPHERE_CUDA
+CudaSteps make_cuda_steps(const Plan& plan, int device, std::vector<size_t> indices,
+                          size_t group_count) {
+  return CudaSteps(device, std::move(indices), plan.table(), group_count);
+}
+
+py::bytes cuda_image(const CudaSteps& steps) {
+  return py::bytes(reinterpret_cast<const char*>(steps.image().data()), steps.image().size());
+}
+
+void cuda_step(CudaSteps& steps, const Plan& plan, const std::vector<GroupHyper>& groups,
+               uintptr_t memory, uintptr_t stream, int64_t most_blocks) {
+  py::gil_scoped_release release;
+  steps.step(plan.table(), groups, reinterpret_cast<void*>(memory),
+             reinterpret_cast<void*>(stream), most_blocks);
+}
+#endif
 
 py::list rule_names() {
   py::list names;
@@ -152,4 +171,14 @@ PYBIND11_MODULE(_native, m) {
       .def("claim", &Plan::claim)
       .def("step", &Plan::step)
       .def("release", &Plan::release);
+#ifdef SPHERE_CUDA
+  using sphere_fused::CudaSteps;
+  m.def("cuda_problem", &sphere_fused::cuda_problem,
+        "What keeps the kernels from running on this GPU, or ''.");
+  py::class_<CudaSteps>(m, "CudaSteps", "The tensors of a Plan that are on one GPU.")
+      .def(py::init(&sphere_fused::make_cuda_steps))
+      .def("image", &sphere_fused::cuda_image)
+      .def("fits", [](const CudaSteps& steps, const Plan& plan) { return steps.fits(plan.table()); })
+      .def("step", &sphere_fused::cuda_step);
+#endif
 }

@@ -14,14 +14,13 @@ namespace sphere_fused {
 enum DType : int8_t { kFloat32, kFloat64, kBFloat16, kFloat16 };
 
 // What x is; see sphere_fused/rule.py.
-enum Direction : int8_t { kMoment, kPrevious, kAdam };
+enum Direction : int8_t { kMoment, kPrevious, kAdam, kDirections };
 enum SecondMoment : int8_t { kPerSegment, kPerElement, kNoSecond };
 
 struct RuleInfo {
   const char* name;
   Direction direction;
   SecondMoment second;
-  bool lands;
 };
 
 // One parameter. Element (o, d, i) of segment (o, i) lies at (o*dim + d)*inner + i; the state of
@@ -34,8 +33,9 @@ struct Segments {
   float* step;    // null where steps are not counted
   int64_t outer, dim, inner;
   int32_t group;
-  int8_t rule;  // negative: another backend's
+  int8_t rule;  // negative: one that is not compiled in
   DType w_type, g_type;
+  bool on_cpu;  // to be stepped there
 };
 
 // The hyperparameters of a group, as rule.Hyper explains them.
@@ -43,6 +43,8 @@ struct GroupHyper {
   double lr, beta1, gain1, beta2, eps, weight_decay;
   bool decoupled;
   double grad_clip;
+
+  bool operator==(const GroupHyper&) const = default;
 };
 
 }  // namespace sphere_fused

@@ -145,13 +145,13 @@ SPHERE_INLINE Update<T> transport_buffer(
 }
 
 inline constexpr RuleInfo kRules[] = {
-    {"adam", kAdam, kPerElement, false},
-    {"adams", kMoment, kPerSegment, false},
-    {"adamst", kMoment, kPerSegment, true},
-    {"adamsrt", kMoment, kPerSegment, true},
-    {"adamg", kPrevious, kPerSegment, false},
-    {"sgd", kMoment, kNoSecond, false},
-    {"sgdmrt", kMoment, kNoSecond, true},
+    {"adam", kAdam, kPerElement},
+    {"adams", kMoment, kPerSegment},
+    {"adamst", kMoment, kPerSegment},
+    {"adamsrt", kMoment, kPerSegment},
+    {"adamg", kPrevious, kPerSegment},
+    {"sgd", kMoment, kNoSecond},
+    {"sgdmrt", kMoment, kNoSecond},
 };
 
 template <class T>
@@ -166,6 +166,11 @@ SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>&
     case 6: return elementwise(gram, s, h);
   }
   return {};
+}
+
+// Whether a rule has a second function, which must know where the step ended.
+SPHERE_INLINE bool lands(int rule) {
+  return rule == 2 || rule == 3 || rule == 6;
 }
 
 template <class T>

@@ -4,6 +4,7 @@
 // Before math.h, whose templates find a vector's sqrt only if it is declared before them.
 #include "lanes.h"
 
+#include "../hyper.h"
 #include "../math.h"
 
 namespace sphere_fused {
@@ -78,12 +79,6 @@ SPHERE_INLINE Gram<T> rounded(const Gram<From>& a) {
 template <class T, class From>
 SPHERE_INLINE Update<T> rounded(const Update<From>& a) {
   return {T(a.s), T(a.a_w), T(a.a_x), T(a.a_g), T(a.b_w), T(a.b_x), T(a.b_g)};
-}
-
-template <class T>
-SPHERE_INLINE Hyper<T> rounded(const Hyper<double>& a) {
-  return {T(a.lr),  T(a.beta1), T(a.gain1), T(a.beta2),     T(a.gain2),    T(a.bc1),
-          T(a.bc2), T(a.eps),   T(a.decay), T(a.grad_clip), T(a.sqrt_dim), T(a.weight_decay)};
 }
 
 // Calls at(i, V{}) for the vectors of n elements and at(i, T{}) for the rest.

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <deque>
 #include <vector>
 
+#include "../hyper.h"
 #include "step.h"
 
 namespace sphere_fused {
@@ -32,21 +32,6 @@ void parallel_for(int64_t count, int threads, F f) {
   }
 #pragma omp parallel for schedule(dynamic, 1) num_threads(used)
   for (int64_t i = 0; i < count; ++i) f(i);
-}
-
-Hyper<double> hyper_at(const GroupHyper& g, double t) {
-  return {.lr = g.lr,
-          .beta1 = g.beta1,
-          .gain1 = g.gain1,
-          .beta2 = g.beta2,
-          .gain2 = 1 - g.beta2,
-          .bc1 = 1 - std::pow(g.beta1, t),
-          .bc2 = 1 - std::pow(g.beta2, t),
-          .eps = g.eps,
-          .decay = g.decoupled ? 1 - g.lr * g.weight_decay : 1,
-          .grad_clip = g.grad_clip,
-          .sqrt_dim = 0,
-          .weight_decay = g.decoupled ? 0 : g.weight_decay};
 }
 
 struct Units {
@@ -136,7 +121,7 @@ void step(const Kernels& kernels, const Segments* table, int64_t count, const Gr
   double last_step = -1;
   for (int64_t i = 0; i < count; ++i) {
     const Segments& at = table[i];
-    if (!at.g || at.rule < 0) continue;
+    if (!at.g || !at.on_cpu) continue;
     const double t = at.step ? *at.step + 1.0 : 0.0;
     if (group != groups + at.group || t != last_step) {
       group = groups + at.group, last_step = t;
@@ -149,7 +134,7 @@ void step(const Kernels& kernels, const Segments* table, int64_t count, const Gr
   step_long_rows(kernels, long_rows, threads);
   for (int64_t i = 0; i < count; ++i) {
     const Segments& at = table[i];
-    if (at.g && at.rule >= 0 && at.step) *at.step += 1;
+    if (at.g && at.on_cpu && at.step) *at.step += 1;
   }
 }
 

@@ -34,9 +34,9 @@ SPHERE_INLINE auto gather(const Update<T> (&u)[kCount], T Update<T>::* field) {
 
 template <class T>
 Hyper<T> hyper_of(const Work& work) {
-  Hyper<double> h = *work.hyper;
-  h.sqrt_dim = sqrt(double(work.at->dim));
-  return rounded<T>(h);
+  Hyper<T> h = rounded<T>(*work.hyper);
+  h.sqrt_dim = T(sqrt(double(work.at->dim)));
+  return h;
 }
 
 inline constexpr int64_t kShortRow = 128;
@@ -53,7 +53,9 @@ struct Parameter {
     T* s = work.at->s ? static_cast<T*>(work.at->s) + index : nullptr;
     const Update<T> u =
         decide(work.at->rule, rounded<T>(gram), s ? *s : T(0), h,
-               [&](const Update<T>& u) { return landing_of<kDirection>(whole, stride, h, u); });
+               [&](const Update<T>& u, bool needed) {
+                 return needed ? landing_of<kDirection>(whole, stride, h, u) : Landing<T>{};
+               });
     if (s) *s = u.s;
     return u;
   }

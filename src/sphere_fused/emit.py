@@ -167,16 +167,11 @@ def table(rules: tuple[Rule, ...]) -> str:
     directions = {"moment": "kMoment", "previous": "kPrevious", "adam": "kAdam"}
     seconds = {"segment": "kPerSegment", "element": "kPerElement", None: "kNoSecond"}
     rows = [
-        f'    {{"{r.name}", {directions[r.direction]}, {seconds[r.second_moment]}, '
-        f"{'true' if r.land else 'false'}}},"
-        for r in rules
+        f'    {{"{r.name}", {directions[r.direction]}, {seconds[r.second_moment]}}},' for r in rules
     ]
     steps = [f"    case {i}: return {r.step.__name__}(gram, s, h);" for i, r in enumerate(rules)]
-    lands = [
-        f"    case {i}: return {r.land.__name__}(gram, y, u, h);"
-        for i, r in enumerate(rules)
-        if r.land
-    ]
+    landing = [(i, r.land.__name__) for i, r in enumerate(rules) if r.land]
+    lands = [f"    case {i}: return {name}(gram, y, u, h);" for i, name in landing]
     return "\n".join(
         [
             "inline constexpr RuleInfo kRules[] = {",
@@ -189,6 +184,11 @@ def table(rules: tuple[Rule, ...]) -> str:
             *steps,
             "  }",
             "  return {};",
+            "}",
+            "",
+            "// Whether a rule has a second function, which must know where the step ended.",
+            "SPHERE_INLINE bool lands(int rule) {",
+            f"  return {' || '.join(f'rule == {i}' for i, _ in landing) or 'false'};",
             "}",
             "",
             "template <class T>",

@@ -105,7 +105,6 @@ class Entry:
     moment_key: str
     keeps_moment: bool
     counts_steps: bool
-    capturable: bool
     state: dict[str, Any]
     geometry: Geometry | None = None
 
@@ -122,8 +121,8 @@ class Entry:
         p = self.param
         state = {}
         if self.counts_steps:
-            device = p.device if self.capturable else torch.device("cpu")
-            state["step"] = torch.zeros((), dtype=torch.float32, device=device)
+            # Where the parameter is, or every step on a GPU would have to wait for it.
+            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
         if self.keeps_moment:
             state[self.moment_key] = torch.zeros_like(p, dtype=self.state_dtype)
         if self.rule.second_moment == "segment":

@@ -1,7 +1,8 @@
-"""The compiled backend: C++ on CPUs."""
+"""The compiled backend: C++ on CPUs, CUDA on NVIDIA GPUs."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,8 @@ from sphere_fused import plan as planning  # as a module: tests take its `compil
 from sphere_fused.plan import Entry, GroupHyper, Plan
 
 NAME = "native"
+# Blocks of one launch; CUDA takes no more.
+MOST_BLOCKS = 2**31 - 1
 
 
 def unavailable() -> list[str]:
@@ -21,12 +24,26 @@ def unavailable() -> list[str]:
     return []
 
 
+@functools.cache
+def cuda_problem(device: int) -> str:
+    """What keeps the kernels from running on that GPU, or ''. Initializes CUDA."""
+    assert planning.compiled is not None
+    if not hasattr(planning.compiled, "cuda_problem"):
+        return f"the CUDA kernels were {planning.compiled.BUILD['CUDA']}"
+    if torch.version.hip is not None:
+        return "there are no kernels for AMD GPUs"
+    return planning.compiled.cuda_problem(device)
+
+
 def reasons(entry: Entry) -> list[str]:
     if planning.compiled is None:
         return unavailable()
     found = []
-    if entry.param.device.type != "cpu":
-        found.append(f"it has no kernels for {entry.param.device.type} tensors yet")
+    device = entry.param.device
+    if device.type not in ("cpu", "cuda"):
+        found.append(f"it has no kernels for {device.type} tensors")
+    elif device.type == "cuda" and (problem := cuda_problem(device.index)):
+        found.append(problem)
     if entry.geometry is None:
         found.append(
             f"shape {tuple(entry.param.shape)} with strides {entry.param.stride()} and "
@@ -38,5 +55,49 @@ def reasons(entry: Entry) -> list[str]:
 
 
 def prepare(plan: Plan, indices: list[int]) -> Callable[[list[GroupHyper]], None]:
-    plan.native.claim(indices)
-    return lambda hypers: plan.native.step(hypers, torch.get_num_threads())
+    by_device: dict[torch.device, list[int]] = {}
+    for i in indices:
+        by_device.setdefault(plan.entries[i].param.device, []).append(i)
+    on_cpu = by_device.pop(torch.device("cpu"), [])
+    runs: list[Callable[[list[GroupHyper]], None]] = [
+        OnGpu(plan, device, members) for device, members in by_device.items()
+    ]
+    if on_cpu:
+        plan.native.claim(on_cpu)
+        runs.append(lambda hypers: plan.native.step(hypers, torch.get_num_threads()))
+
+    def run(hypers: list[GroupHyper]) -> None:
+        for each in runs:
+            each(hypers)
+
+    return run
+
+
+class OnGpu:
+    """The steps of a plan's entries on one GPU: a table in its memory, and what is enqueued."""
+
+    def __init__(self, plan: Plan, device: torch.device, indices: list[int]) -> None:
+        self._plan, self._device, self._indices = plan, device, indices
+        self._steps = None
+
+    def __call__(self, hypers: list[GroupHyper]) -> None:
+        with torch.cuda.device(self._device):
+            stream = torch.cuda.current_stream()
+            if self._steps is None or not self._steps.fits(self._plan.native):
+                self._lay_out(len(hypers))
+                self._stream = stream
+            if stream != self._stream:
+                # Its memory must not be handed out again while a step is still on that stream.
+                self._memory.record_stream(stream)
+                self._stream = stream
+            self._steps.step(
+                self._plan.native, hypers, self._memory.data_ptr(), stream.cuda_stream, MOST_BLOCKS
+            )
+
+    def _lay_out(self, groups: int) -> None:
+        assert planning.compiled is not None
+        self._steps = planning.compiled.CudaSteps(
+            self._plan.native, self._device.index, self._indices, groups
+        )
+        image = torch.frombuffer(bytearray(self._steps.image()), dtype=torch.uint8)
+        self._memory = image.to(self._device)

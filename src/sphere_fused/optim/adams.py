@@ -43,7 +43,7 @@ class AdamS(SphereOptimizer):
             normalization layers among them, are stepped by Adam under every setting.
         decoupled_weight_decay: multiply w by `1 - lr*weight_decay` instead, as AdamW does.
         maximize: ascend.
-        capturable: keep `step` on the parameter's device, as torch.optim does.
+        capturable: accepted as by torch.optim; `step` is on the parameter's device always.
         foreach: accepted for compatibility; nothing here loops over tensors.
         fused: True refuses the reference backend, False asks for it.
         backend: "native", "triton", "reference", or None to take the first that can run.

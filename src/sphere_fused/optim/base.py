@@ -170,13 +170,12 @@ class SphereOptimizer(Optimizer):
             moment_key=self.moment_key,
             keeps_moment=self.keeps_moment(group),
             counts_steps=self.counts_steps,
-            capturable=group["capturable"],
             state=self.state.get(p, {}),
         )
 
     def _structure(self) -> list[Any]:
         """What of the groups decides which work a step is, besides the tensors."""
-        options = ("channel_dims", "backend", "fused", "capturable")
+        options = ("channel_dims", "backend", "fused")
         # The plan holds the state and the groups it was made for, so that no id is used again.
         groups = [
             (id(g), *(g[o] for o in options), self.keeps_moment(g)) for g in self.param_groups

@@ -1,0 +1,49 @@
+// What lies in the memory of a device between two steps, and what a kernel is told.
+#pragma once
+
+#include <cstddef>
+
+#include "../rules.gen.h"
+
+namespace sphere_fused {
+
+// A parameter, with the hyperparameters that begin_step forms for its coming step.
+struct Entry {
+  Segments at;
+  int64_t first_unit;  // of its tier's launch
+  Hyper<double> hyper;
+  Hyper<float> hyper_in_float;
+};
+
+// The work of one launch: unit u is a piece of entries[entry_of[u]].
+struct WorkList {
+  const Entry* entries;
+  const int32_t* entry_of;
+  int64_t units;
+};
+
+using Kernel = void (*)(WorkList);
+
+// What changed since the last step, passed by value: no copy can be overtaken by the next one, and
+// a graph can capture it. Both lists are sorted by index.
+struct NewGradient {
+  int64_t index;
+  const void* g;
+};
+struct NewGroup {
+  int64_t index;
+  GroupHyper hyper;
+};
+template <int kGradients, int kGroups>
+struct Changes {
+  static constexpr size_t kMostGradients = kGradients, kMostGroups = kGroups;
+  int gradient_count, group_count;
+  NewGradient gradients[kGradients];
+  NewGroup groups[kGroups];
+};
+// Within the 4 KiB of parameters that every launch can have, and the 32,764 bytes since CUDA 12.1.
+using FewChanges = Changes<120, 24>;
+using ManyChanges = Changes<1000, 220>;
+static_assert(sizeof(FewChanges) <= 4000 && sizeof(ManyChanges) <= 32600);
+
+}  // namespace sphere_fused

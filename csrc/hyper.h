@@ -1,0 +1,32 @@
+// The hyperparameters of a step, from those of a group and the number of the step.
+#pragma once
+
+#include "rules.gen.h"
+
+namespace sphere_fused {
+inline namespace SPHERE_ISA {
+
+// In double, whatever they are rounded to: 1 - beta^t formed in float32 loses digits.
+SPHERE_INLINE Hyper<double> hyper_at(const GroupHyper& g, double t) {
+  return {.lr = g.lr,
+          .beta1 = g.beta1,
+          .gain1 = g.gain1,
+          .beta2 = g.beta2,
+          .gain2 = 1 - g.beta2,
+          .bc1 = 1 - power(g.beta1, t),
+          .bc2 = 1 - power(g.beta2, t),
+          .eps = g.eps,
+          .decay = g.decoupled ? 1 - g.lr * g.weight_decay : 1,
+          .grad_clip = g.grad_clip,
+          .sqrt_dim = 0,  // of the tensor
+          .weight_decay = g.decoupled ? 0 : g.weight_decay};
+}
+
+template <class T>
+SPHERE_INLINE Hyper<T> rounded(const Hyper<double>& a) {
+  return {T(a.lr),  T(a.beta1), T(a.gain1), T(a.beta2),     T(a.gain2),    T(a.bc1),
+          T(a.bc2), T(a.eps),   T(a.decay), T(a.grad_clip), T(a.sqrt_dim), T(a.weight_decay)};
+}
+
+}  // namespace SPHERE_ISA
+}  // namespace sphere_fused
