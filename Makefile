@@ -15,6 +15,12 @@ test: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/bench.py --json benchmarks/results/cpu.json
 
+# On a machine with a GPU, with the torch that PYTHON has and no network; see benchmarks/gpu.py.
+.PHONY: gpu
+RESULTS ?= benchmarks/results
+gpu:
+	$(PYTHON) benchmarks/gpu.py --output $(RESULTS)
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,5 +1,7 @@
 """Time of a whole optimizer step, on the CPU: ours against torch's and against our reference.
 
+For a GPU see gpu_bench.py.
+
 Every contender takes a few steps in turn, round after round, so that whatever else the machine does
 falls on all alike. The last of them counts: the ones before bring caches, threads and the processor
 back from what the contender before left. Reported are medians and their ratios.
@@ -24,7 +26,7 @@ from torch.optim import Adam, Optimizer
 import sphere_fused
 
 CONTENDERS: dict[str, Callable[[list[torch.Tensor]], Optimizer]] = {
-    "AdamSRT": lambda p: sphere_fused.AdamSRT(p, fused=True),
+    "AdamSRT": lambda p: sphere_fused.AdamSRT(p, backend="native"),
     "Adam, fused": lambda p: Adam(p, fused=True),
     "Adam, foreach": lambda p: Adam(p, foreach=True),
     "AdamSRT, reference": lambda p: sphere_fused.AdamSRT(p, backend="reference"),
@@ -33,8 +35,10 @@ BASE = "Adam, fused"
 WARM_UP = 3  # steps of a turn that do not count
 
 
-def parameters(shapes: Shapes) -> list[torch.Tensor]:
-    params = [torch.randn(shape).requires_grad_() for shape in shapes]
+def parameters(
+    shapes: Shapes, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> list[torch.Tensor]:
+    params = [torch.randn(s, device=device, dtype=dtype).requires_grad_() for s in shapes]
     for p in params:
         p.grad = torch.randn_like(p)
     return params

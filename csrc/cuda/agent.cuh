@@ -21,23 +21,23 @@ struct Elements {
   using T = Arithmetic<W>;
   static constexpr int kVector = vector_of(sizeof(W), sizeof(G));
 
-  Array<W> w;
-  Array<const G> g;
-  Array<T> m;
+  W* w;
+  const G* g;
+  T* m;  // null where none is kept
 
-  __device__ Elements(const Segments& at, int64_t first, bool vectors)
-      : w(static_cast<W*>(at.w) + first, vectors),
-        g(static_cast<const G*>(at.g) + first, vectors),
-        m(at.m ? static_cast<T*>(at.m) + first : nullptr, vectors) {}
+  __device__ Elements(const Segments& at, int64_t first)
+      : w(global(static_cast<W*>(at.w) + first)),
+        g(global(static_cast<const G*>(at.g) + first)),
+        m(at.m ? global(static_cast<T*>(at.m) + first) : nullptr) {}
 
   // The first look: reads w and g, and makes x of m.
-  template <Direction kDirection, int kCount, class Index>
-  __device__ __forceinline__ void read(Slots<Index> at, Index end, const Hyper<T>& h,
+  template <Direction kDirection, int kStride, int kCount, class Index>
+  __device__ __forceinline__ void read(Index first, Index end, const Hyper<T>& h,
                                        T (&w_)[kCount], T (&x)[kCount], T (&g_)[kCount]) const {
     T m_[kCount] = {};
-    w.load(at, end, w_);
-    g.load(at, end, g_);
-    if (m.data) m.load(at, end, m_);
+    load<kStride>(w, first, end, w_);
+    load<kStride>(g, first, end, g_);
+    if (m) load<kStride>(m, first, end, m_);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
       T unused{};
@@ -46,8 +46,8 @@ struct Elements {
     }
   }
 
-  template <Direction kDirection, int kCount, class Index>
-  __device__ __forceinline__ void write(Slots<Index> at, Index end, const Update<T>& u,
+  template <Direction kDirection, int kStride, int kCount, class Index>
+  __device__ __forceinline__ void write(Index first, Index end, const Update<T>& u,
                                         T (&w_)[kCount], T (&x)[kCount],
                                         const T (&g_)[kCount]) const {
 #pragma unroll
@@ -56,8 +56,8 @@ struct Elements {
       w_[k] = new_weight<kDirection>(before, x[k], g_[k], u);
       x[k] = new_moment<kDirection>(before, x[k], g_[k], u);
     }
-    w.store(at, end, w_);
-    if (m.data) m.store(at, end, x);
+    store<kStride>(w, first, end, w_);
+    if (m) store<kStride>(m, first, end, x);
   }
 };
 
@@ -79,17 +79,15 @@ __device__ __forceinline__ Gram<T> rounded(const Gram<From>& a) {
 }
 
 // A row that stays in registers between its two sweeps.
-template <Direction kDirection, class Group, class W, class G>
-__device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
-                                              const Group& group) {
-  using Row = Elements<W, G>;
-  using T = typename Row::T;
-  constexpr int kVector = Row::kVector, kChunks = kHeldBytes / sizeof(T) / kVector;
+template <Direction kDirection, bool kVectors, class Group, class W, class G>
+__device__ __forceinline__ void step_held_row(const Entry& entry, const Elements<W, G>& row,
+                                              int64_t index, const Group& group) {
+  using T = Arithmetic<W>;
+  constexpr int kSize = Group::kSize, kVector = Elements<W, G>::kVector;
+  constexpr int kChunks = held_by(kSize, sizeof(T)) / kVector, kStride = stride_of(kVectors, kSize);
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
   const int dim = int(at.dim);
-  const bool vectors = dim % kVector == 0;
-  const Row row(at, index * dim, vectors);
   T* const s = at.s ? static_cast<T*>(at.s) + index : nullptr;
   const T old_s = s ? *s : T(0);
 
@@ -97,10 +95,10 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
   Gram<T> gram{};
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
-    if (c * Group::kSize * kVector >= dim) break;
+    if (c * kSize * kVector >= dim) break;
+    const int first = first_of(kVectors, kVector, kSize, c, group.thread);
     T g[kVector];
-    row.template read<kDirection>(slots_at(vectors, kVector, Group::kSize, c, group.thread), dim, h,
-                                  w[c], x[c], g);
+    row.template read<kDirection, kStride>(first, dim, h, w[c], x[c], g);
 #pragma unroll
     for (int k = 0; k < kVector; ++k) add<kDirection>(gram, w[c][k], x[c][k], g[k]);
   }
@@ -111,7 +109,7 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
     if (!needed) return y;
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
-      if (c * Group::kSize * kVector < dim) add(y, w[c], x[c], u);
+      if (c * kSize * kVector < dim) add(y, w[c], x[c], u);
     }
     return sum(group, y);
   };
@@ -120,53 +118,59 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
 
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
-    if (c * Group::kSize * kVector >= dim) break;
-    const auto slots = slots_at(vectors, kVector, Group::kSize, c, group.thread);
+    if (c * kSize * kVector >= dim) break;
+    const int first = first_of(kVectors, kVector, kSize, c, group.thread);
     T g[kVector] = {};
     if constexpr (kDirection == kPrevious) {  // no register is left to hold it
-      row.g.load(slots, dim, g);
+      load<kStride>(row.g, first, dim, g);
 #pragma unroll
       for (int k = 0; k < kVector; ++k) g[k] = gradient(g[k], w[c][k], h);
     }
-    row.template write<kDirection>(slots, dim, u, w[c], x[c], g);
+    row.template write<kDirection, kStride>(first, dim, u, w[c], x[c], g);
   }
 }
 
-// Calls visit(w, x, g, slots) for a thread's elements, and fold() after every kPartial of them.
-template <Direction kDirection, int kCount, class W, class G, class T, class SlotsOf, class Visit,
+// What a thread has of a segment that is read more than once: kCount elements from number `start`
+// on, kCount after `step` more, and so on before `end`.
+struct Share {
+  int64_t start, step, end;
+};
+
+// Calls visit(first, w, x, g) for each kCount elements, and fold() after every kPartial elements.
+template <Direction kDirection, int kStride, int kCount, class W, class G, class T, class Visit,
           class Fold>
-__device__ __forceinline__ void sweep(const Elements<W, G>& segment, int64_t chunks, int64_t end,
-                                      const Hyper<T>& h, SlotsOf slots_of, Visit visit, Fold fold) {
-  constexpr int kBetween = kPartial / kCount;
-  for (int64_t first = 0; first < chunks; first += kBetween) {
-    const int64_t last = first + kBetween < chunks ? first + kBetween : chunks;
-    for (int64_t c = first; c < last; ++c) {
+__device__ __forceinline__ void sweep(const Elements<W, G>& segment, const Share& mine,
+                                      const Hyper<T>& h, Visit visit, Fold fold) {
+  int64_t first = mine.start;
+  while (first < mine.end) {
+#pragma unroll 2
+    for (int i = 0; i < kPartial / kCount && first < mine.end; ++i, first += mine.step) {
       T w[kCount], x[kCount], g[kCount];
-      const Slots<int64_t> at = slots_of(c);
-      segment.template read<kDirection>(at, end, h, w, x, g);
-      visit(w, x, g, at);
+      segment.template read<kDirection, kStride>(first, mine.end, h, w, x, g);
+      visit(first, w, x, g);
     }
     fold();
   }
 }
 
-// A segment that its threads read twice: kCount elements in each of the thread's `chunks`.
-template <Direction kDirection, int kCount, class Group, class W, class G, class SlotsOf>
+template <Direction kDirection, int kStride, int kCount, class Group, class W, class G>
 __device__ __forceinline__ void step_read_twice(const Entry& entry, const Elements<W, G>& segment,
-                                                int64_t index, const Group& group, int64_t chunks,
-                                                int64_t end, SlotsOf slots_of) {
-  using T = typename Elements<W, G>::T;
+                                                int64_t index, const Group& group,
+                                                const Share& mine) {
+  using T = Arithmetic<W>;
+  using Part = T[kCount];
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
-  T* const s = at.s && chunks > 0 ? static_cast<T*>(at.s) + index : nullptr;
+  T* const s = at.s && mine.end > 0 ? static_cast<T*>(at.s) + index : nullptr;
   const T old_s = s ? *s : T(0);
   const auto nothing = [] {};
 
+  // Sums run in T over kPartial elements, whose sums are then added in double.
   Gram<double> total{};
   Gram<T> part{};
-  sweep<kDirection, kCount>(
-      segment, chunks, end, h, slots_of,
-      [&](const T(&w)[kCount], const T(&x)[kCount], const T(&g)[kCount], const auto&) {
+  sweep<kDirection, kStride, kCount>(
+      segment, mine, h,
+      [&](int64_t, const Part& w, const Part& x, const Part& g) {
 #pragma unroll
         for (int k = 0; k < kCount; ++k) add<kDirection>(part, w[k], x[k], g[k]);
       },
@@ -180,22 +184,19 @@ __device__ __forceinline__ void step_read_twice(const Entry& entry, const Elemen
   const auto measure = [&](const Update<T>& u, bool needed) -> Landing<T> {
     if (!group.any(needed)) return {};
     Landing<double> y{};
-    sweep<kDirection, kCount>(
-        segment, chunks, end, h, slots_of,
-        [&](const T(&w)[kCount], const T(&x)[kCount], const T(&)[kCount], const auto&) {
-          add(y, w, x, u);
-        },
-        nothing);
+    sweep<kDirection, kStride, kCount>(
+        segment, mine, h,
+        [&](int64_t, const Part& w, const Part& x, const Part&) { add(y, w, x, u); }, nothing);
     y = sum(group, y);
     return {T(y.yy), T(y.wy), T(y.xy)};
   };
   const Update<T> u = decide(at.rule, gram, old_s, h, measure);
   if (s && group.leads()) *s = u.s;
 
-  sweep<kDirection, kCount>(
-      segment, chunks, end, h, slots_of,
-      [&](T(&w)[kCount], T(&x)[kCount], const T(&g)[kCount], const auto& slots) {
-        segment.template write<kDirection>(slots, end, u, w, x, g);
+  sweep<kDirection, kStride, kCount>(
+      segment, mine, h,
+      [&](int64_t first, Part& w, Part& x, const Part& g) {
+        segment.template write<kDirection, kStride>(first, mine.end, u, w, x, g);
       },
       nothing);
 }

@@ -33,48 +33,51 @@ __device__ __forceinline__ E narrowed(T value) {
   else return value;
 }
 
-// Elements in memory: a row, or a parameter.
+// A pointer from a table, of which the compiler cannot know that it leads to global memory.
 template <class E>
-struct Array {
-  using Stored = std::remove_const_t<E>;
-  E* data;
-  bool packed;  // vectors are aligned
+__device__ __forceinline__ E* global(E* data) {
+#ifndef __SIMT__
+  __builtin_assume(__isGlobal(data));
+#endif
+  return data;
+}
 
-  __device__ Array(E* data, bool vectors)
-      : data(data), packed(vectors && reinterpret_cast<uintptr_t>(data) % 16 == 0) {}
+// Whether a thread's elements are one vector that can be moved at once.
+template <int kStride, int kVector, class E, class Index>
+__device__ __forceinline__ bool is_packed(const E* data, Index first, Index end) {
+  if constexpr (kStride != 1 || kVector == 1) return false;
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && first + kVector <= end;
+}
 
-  // Elements from `end` on read as 0.
-  template <class T, int kVector, class Index>
-  __device__ __forceinline__ void load(Slots<Index> at, Index end, T (&out)[kVector]) const {
-    if (packed && at.first + kVector <= end) {
-      const auto pack = *reinterpret_cast<const Pack<Stored, kVector>*>(data + at.first);
+// A thread's elements, of which those from `end` on read as 0.
+template <int kStride, int kVector, class T, class E, class Index>
+__device__ __forceinline__ void load(const E* data, Index first, Index end, T (&out)[kVector]) {
+  if (is_packed<kStride, kVector>(data, first, end)) {
+    const auto pack = *reinterpret_cast<const Pack<E, kVector>*>(data + first);
 #pragma unroll
-      for (int k = 0; k < kVector; ++k) out[k] = widened<T>(pack.at[k]);
-      return;
-    }
+    for (int k = 0; k < kVector; ++k) out[k] = widened<T>(pack.at[k]);
+  } else {
 #pragma unroll
     for (int k = 0; k < kVector; ++k) {
-      const Index i = at.first + k * at.stride;
-      out[k] = i < end ? widened<T>(data[i]) : T(0);
+      out[k] = first + k * kStride < end ? widened<T>(data[first + k * kStride]) : T(0);
     }
   }
+}
 
-  template <class T, int kVector, class Index>
-  __device__ __forceinline__ void store(Slots<Index> at, Index end, const T (&in)[kVector]) const {
-    if (packed && at.first + kVector <= end) {
-      Pack<Stored, kVector> pack;
+template <int kStride, int kVector, class T, class E, class Index>
+__device__ __forceinline__ void store(E* data, Index first, Index end, const T (&in)[kVector]) {
+  if (is_packed<kStride, kVector>(data, first, end)) {
+    Pack<E, kVector> pack;
 #pragma unroll
-      for (int k = 0; k < kVector; ++k) pack.at[k] = narrowed<Stored>(in[k]);
-      *reinterpret_cast<Pack<Stored, kVector>*>(data + at.first) = pack;
-      return;
-    }
+    for (int k = 0; k < kVector; ++k) pack.at[k] = narrowed<E>(in[k]);
+    *reinterpret_cast<Pack<E, kVector>*>(data + first) = pack;
+  } else {
 #pragma unroll
     for (int k = 0; k < kVector; ++k) {
-      const Index i = at.first + k * at.stride;
-      if (i < end) data[i] = narrowed<Stored>(in[k]);
+      if (first + k * kStride < end) data[first + k * kStride] = narrowed<E>(in[k]);
     }
   }
-};
+}
 
 }  // namespace SPHERE_ISA
 }  // namespace sphere_fused

@@ -28,8 +28,12 @@ inline constexpr int kThreads = 256;  // of every block
 inline constexpr int kWarps = kThreads / kWarp;
 // Blocks that must fit on a multiprocessor together: 128 registers per thread.
 inline constexpr int kBlocksPerProcessor = 2;
-// Bytes that a thread holds of w, and of x, where rows stay in registers.
-inline constexpr int kHeldBytes = 128;
+// Elements that a thread of a warp, or of a block, holds of w and of x where rows stay in registers;
+// `size` is that of a number that arithmetic is done in.
+SPHERE_ANYWHERE int held_by(int threads, int size) {
+  if (size == 8) return 8;
+  return threads == kWarp ? 24 : 32;
+}
 // Adjacent columns that one block steps; its warps share their elements.
 inline constexpr int kStrip = kWarp;
 // Most sums that threads form together.
@@ -46,12 +50,11 @@ SPHERE_ANYWHERE int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// `size`: bytes of a number that arithmetic is done in.
 SPHERE_ANYWHERE Tier tier_of(int64_t dim, int64_t inner, int size) {
   if (dim == 1) return kElements;
   if (inner > 1) return kColumns;
-  if (dim <= kWarp * (kHeldBytes / size)) return kWarpRows;
-  return dim <= kThreads * (kHeldBytes / size) ? kBlockRows : kLongRows;
+  if (dim <= kWarp * held_by(kWarp, size)) return kWarpRows;
+  return dim <= kThreads * held_by(kThreads, size) ? kBlockRows : kLongRows;
 }
 
 // How many pieces, each the work of one block, a tensor is cut into.
@@ -95,19 +98,16 @@ SPHERE_ANYWHERE Strip strip_at(int64_t unit, int64_t inner) {
   return {unit / per_outer, unit % per_outer * kStrip};
 }
 
-// Where in a row, or among elements, a thread's elements of one chunk lie: at first, first + stride,
-// ... The threads of a group read one stretch of memory together, as vectors or one by one. Which is
-// decided by the length of the row alone, so that its sums do not depend on its address.
+// How the elements of a chunk are dealt to the threads of a group: vectors to one after the other,
+// or, where rows are no multiple of a vector, single elements. Either way the threads read one
+// stretch of memory together, and the length of a row alone decides, so that its sums do not depend
+// on its address. A thread's elements are at first, first + stride, ...
+SPHERE_ANYWHERE int stride_of(bool vectors, int threads) {
+  return vectors ? 1 : threads;
+}
 template <class Index>
-struct Slots {
-  Index first;
-  int stride;
-};
-template <class Index>
-SPHERE_ANYWHERE Slots<Index> slots_at(bool vectors, int vector, int threads, Index chunk,
-                                      int thread) {
-  if (vectors) return {(chunk * threads + thread) * vector, 1};
-  return {chunk * threads * vector + thread, threads};
+SPHERE_ANYWHERE Index first_of(bool vectors, int vector, int threads, Index chunk, int thread) {
+  return chunk * threads * vector + thread * (vectors ? vector : 1);
 }
 
 }  // namespace sphere_fused

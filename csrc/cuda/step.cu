@@ -1,5 +1,5 @@
 // The kernels of one pair of dtypes, which SPHERE_W, SPHERE_G and SPHERE_KERNELS name: one for every
-// tier and direction. A block takes one unit of work after another.
+// tier and direction, and where rows are moved as vectors or not. A block takes one unit of work after another.
 #include "step.cuh"
 
 #include "agent.cuh"
@@ -11,41 +11,38 @@ namespace {
 // Segments of one element: no inner products, so nothing is shared.
 template <Direction kDirection, class W, class G>
 __device__ __forceinline__ void step_elements(const Entry& entry, int64_t piece) {
-  using All = Elements<W, G>;
-  using T = typename All::T;
+  using T = Arithmetic<W>;
+  constexpr int kVector = Elements<W, G>::kVector;
   const Segments& at = entry.at;
+  const Elements<W, G> all(at, 0);
+  T* const second = global(static_cast<T*>(at.s));
   const Hyper<T>& h = hyper_of<T>(entry);
-  const All all(at, 0, true);
-  const Array<T> second(static_cast<T*>(at.s), true);
-  const auto slots = slots_at(true, All::kVector, kThreads, piece, threadIdx.x);
+  const int64_t first = first_of(true, kVector, kThreads, piece, threadIdx.x);
   const Update<T> u = step(at.rule, Gram<T>{}, T(0), h);
-  T w[All::kVector], g[All::kVector], m[All::kVector] = {}, v[All::kVector] = {};
-  all.w.load(slots, at.outer, w);
-  all.g.load(slots, at.outer, g);
-  if (all.m.data) all.m.load(slots, at.outer, m);
-  if constexpr (kDirection == kAdam) second.load(slots, at.outer, v);
+  T w[kVector], g[kVector], m[kVector] = {}, v[kVector] = {};
+  load<1>(all.w, first, at.outer, w);
+  load<1>(all.g, first, at.outer, g);
+  if (all.m) load<1>(all.m, first, at.outer, m);
+  if constexpr (kDirection == kAdam) load<1>(second, first, at.outer, v);
 #pragma unroll
-  for (int k = 0; k < All::kVector; ++k) {
+  for (int k = 0; k < kVector; ++k) {
     g[k] = gradient(g[k], w[k], h);
     const T x = moments<kDirection>(g[k], m[k], v[k], h);
     w[k] = new_weight<kDirection>(w[k], x, g[k], u);
   }
-  all.w.store(slots, at.outer, w);
-  if (all.m.data) all.m.store(slots, at.outer, m);
-  if constexpr (kDirection == kAdam) second.store(slots, at.outer, v);
+  store<1>(all.w, first, at.outer, w);
+  if (all.m) store<1>(all.m, first, at.outer, m);
+  if constexpr (kDirection == kAdam) store<1>(second, first, at.outer, v);
 }
 
-template <Direction kDirection, class W, class G>
-__device__ __forceinline__ void step_long_row(const Entry& entry, int64_t index) {
-  using Row = Elements<W, G>;
-  const int64_t dim = entry.at.dim;
-  const bool vectors = dim % Row::kVector == 0;
+template <Direction kDirection, bool kVectors, class W, class G>
+__device__ __forceinline__ void step_long_row(const Entry& entry, const Elements<W, G>& row,
+                                              int64_t index) {
+  constexpr int kVector = Elements<W, G>::kVector;
   const BlockGroup group;
-  step_read_twice<kDirection, Row::kVector>(
-      entry, Row(entry.at, index * dim, vectors), index, group,
-      ceil_div(dim, kThreads * Row::kVector), dim, [&](int64_t chunk) {
-        return slots_at(vectors, Row::kVector, kThreads, chunk, group.thread);
-      });
+  const int64_t start = first_of<int64_t>(kVectors, kVector, kThreads, 0, group.thread);
+  step_read_twice<kDirection, stride_of(kVectors, kThreads), kVector>(
+      entry, row, index, group, {start, kThreads * kVector, entry.at.dim});
 }
 
 template <Direction kDirection, class W, class G>
@@ -54,16 +51,14 @@ __device__ __forceinline__ void step_strip(const Entry& entry, int64_t piece) {
   const ColumnGroup group;
   const Strip strip = strip_at(piece, inner);
   const int64_t column = strip.column + group.lane;
-  const bool outside = column >= inner;  // the strip ends before this lane, which still sums zeros
-  const int64_t first = outside ? 0 : element_at(dim, inner, strip.outer, 0, column);
-  step_read_twice<kDirection, 1>(
-      entry, Elements<W, G>(entry.at, first, false), strip.outer * inner + column, group,
-      outside ? 0 : ceil_div(dim - group.warp, kWarps), dim * inner, [&](int64_t chunk) {
-        return Slots<int64_t>{(chunk * kWarps + group.warp) * inner, 1};
-      });
+  const bool inside = column < inner;  // else the strip ends before this lane, which sums zeros
+  const int64_t first = inside ? element_at(dim, inner, strip.outer, 0, column) : 0;
+  step_read_twice<kDirection, 1, 1>(
+      entry, Elements<W, G>(entry.at, first), strip.outer * inner + column, group,
+      {group.warp * inner, kWarps * inner, inside ? dim * inner : 0});
 }
 
-template <Tier kTier, Direction kDirection, class W, class G>
+template <Tier kTier, bool kVectors, Direction kDirection, class W, class G>
 __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) step_units(WorkList work) {
   for (int64_t unit = blockIdx.x; unit < work.units; unit += gridDim.x) {
     const Entry& entry = work.entries[work.entry_of[unit]];
@@ -71,15 +66,19 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) step_units(Work
     const int64_t piece = unit - entry.first_unit;
     if constexpr (kTier == kElements) {
       step_elements<kDirection, W, G>(entry, piece);
-    } else if constexpr (kTier == kWarpRows) {
-      const int64_t row = piece * kWarps + threadIdx.x / kWarp;
-      if (row < entry.at.outer) step_held_row<kDirection, WarpGroup, W, G>(entry, row, {});
-    } else if constexpr (kTier == kBlockRows) {
-      step_held_row<kDirection, BlockGroup, W, G>(entry, piece, {});
-    } else if constexpr (kTier == kLongRows) {
-      step_long_row<kDirection, W, G>(entry, piece);
-    } else {
+    } else if constexpr (kTier == kColumns) {
       step_strip<kDirection, W, G>(entry, piece);
+    } else {
+      const int64_t index = kTier == kWarpRows ? piece * kWarps + threadIdx.x / kWarp : piece;
+      if (index >= entry.at.outer) continue;
+      const Elements<W, G> row(entry.at, index * entry.at.dim);
+      if constexpr (kTier == kWarpRows) {
+        step_held_row<kDirection, kVectors>(entry, row, index, WarpGroup{});
+      } else if constexpr (kTier == kBlockRows) {
+        step_held_row<kDirection, kVectors>(entry, row, index, BlockGroup{});
+      } else {
+        step_long_row<kDirection, kVectors>(entry, row, index);
+      }
     }
   }
 }
@@ -88,14 +87,19 @@ template <Direction kDirection>
 constexpr void fill(Kernels& kernels) {
   using W = SPHERE_W;
   using G = SPHERE_G;
+  auto& odd = kernels.at[kDirection][false];
+  auto& even = kernels.at[kDirection][true];
   if constexpr (kDirection != kPrevious) {
-    kernels.at[kElements][kDirection] = step_units<kElements, kDirection, W, G>;
+    odd[kElements] = even[kElements] = step_units<kElements, true, kDirection, W, G>;
   }
   if constexpr (kDirection != kAdam) {  // so far Adam's direction is only for single elements
-    kernels.at[kWarpRows][kDirection] = step_units<kWarpRows, kDirection, W, G>;
-    kernels.at[kBlockRows][kDirection] = step_units<kBlockRows, kDirection, W, G>;
-    kernels.at[kLongRows][kDirection] = step_units<kLongRows, kDirection, W, G>;
-    kernels.at[kColumns][kDirection] = step_units<kColumns, kDirection, W, G>;
+    odd[kWarpRows] = step_units<kWarpRows, false, kDirection, W, G>;
+    even[kWarpRows] = step_units<kWarpRows, true, kDirection, W, G>;
+    odd[kBlockRows] = step_units<kBlockRows, false, kDirection, W, G>;
+    even[kBlockRows] = step_units<kBlockRows, true, kDirection, W, G>;
+    odd[kLongRows] = step_units<kLongRows, false, kDirection, W, G>;
+    even[kLongRows] = step_units<kLongRows, true, kDirection, W, G>;
+    odd[kColumns] = even[kColumns] = step_units<kColumns, false, kDirection, W, G>;
   }
 }
 

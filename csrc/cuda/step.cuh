@@ -7,7 +7,8 @@
 namespace sphere_fused {
 
 struct Kernels {
-  Kernel at[kTiers][kDirections];
+  // By direction, whether rows are a multiple of a vector, and tier; null where there is none.
+  Kernel at[kDirections][2][kTiers];
 };
 
 extern const Kernels kFloat32Kernels, kFloat64Kernels, kFloat64Float32Kernels, kBFloat16Kernels,

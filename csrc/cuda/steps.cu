@@ -64,7 +64,7 @@ std::string cuda_problem(int device) {
   cudaGetDevice(&before);
   cudaError_t error = cudaSetDevice(device);
   cudaFuncAttributes attributes;
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kFloat32Kernels.at[kWarpRows][kMoment]);
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kFloat32Kernels.at[kMoment][true][kWarpRows]);
   cudaSetDevice(before);
   if (error == cudaSuccess) return "";
   cudaGetLastError();  // or torch would find it and take it for its own
@@ -85,8 +85,10 @@ CudaSteps::CudaSteps(int device, std::vector<size_t> indices, const std::vector<
     const int w_size = size_of(at.w_type), g_size = size_of(at.g_type);
     const int arithmetic = std::max(w_size, int(sizeof(float)));
     const Tier tier = tier_of(at.dim, at.inner, arithmetic);
+    const int vector = vector_of(w_size, g_size);
     const Kernel kernel =
-        kernels_for(at.w_type, at.g_type).at[tier][kRules[at.rule].direction];
+        kernels_for(at.w_type, at.g_type)
+            .at[kRules[at.rule].direction][at.dim % vector == 0][tier];
     if (!kernel) throw std::runtime_error("no CUDA kernel for this rule and layout");
     size_t l = 0;
     while (l < launches_.size() && launches_[l].kernel != kernel) ++l;
@@ -94,7 +96,7 @@ CudaSteps::CudaSteps(int device, std::vector<size_t> indices, const std::vector<
       launches_.push_back({kernel, shared_bytes(tier, arithmetic), 0, 0});
       maps.emplace_back();
     }
-    const int64_t units = units_of(tier, at.outer, at.inner, vector_of(w_size, g_size));
+    const int64_t units = units_of(tier, at.outer, at.inner, vector);
     maps[l].insert(maps[l].end(), size_t(units), int32_t(entries.size()));
     entries.push_back({at, launches_[l].units, {}, {}});
     launches_[l].units += units;

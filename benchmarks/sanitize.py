@@ -1,0 +1,52 @@
+"""Every kernel once, on few rows: what `make gpu` runs under compute-sanitizer.
+
+compute-sanitizer --tool memcheck python benchmarks/sanitize.py [--device cpu]
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+import sphere_fused
+
+# Rows on every tier of csrc/cuda/policy.h, with and without a vector's head and tail.
+ROWS = [(67, 1), (67, 9), (9, 147), (3, 1024), (3, 1030), (2, 8192), (2, 9001), (1, 70_000)]
+COLUMNS = [(9, 33), (147, 40), (70, 5), (1030, 33)]
+STEPS = 2
+
+
+def parameter(shape: tuple[int, ...], device: str, dtype: torch.dtype) -> torch.Tensor:
+    # Made on the CPU: initcheck must see every byte of an input arrive.
+    p = torch.randn(shape).to(dtype).to(device).requires_grad_()
+    p.grad = torch.randn(shape).to(dtype).to(device)
+    return p
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    device = parser.parse_args().device
+    torch.manual_seed(0)
+    for name in sphere_fused.__all__:
+        for dtype in (torch.float32, torch.bfloat16):
+            groups = [
+                {"params": [parameter(s, device, dtype) for s in ROWS]},
+                {"params": [parameter(s, device, dtype) for s in COLUMNS], "channel_dims": (1,)},
+            ]
+            hyper = {"momentum": 0.9} if name == "SGDMRT" else {}
+            optimizer = getattr(sphere_fused, name)(groups, backend="native", **hyper)
+            for _ in range(STEPS):
+                optimizer.step()
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    if not bool(p.detach().cpu().isfinite().all()):
+                        print(f"{name} {dtype} {tuple(p.shape)} is not finite")
+                        return 1
+    print(f"{len(sphere_fused.__all__)} optimizers took {STEPS} steps in each of 2 dtypes")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,95 @@
+"""The files of tests/simt/run.cpp: what to step, and where it ended.
+
+A case is int64 and float64 numbers and raw tensors: how many parameters, groups and steps, and the
+most blocks of a grid; a GroupHyper per step and group; and per parameter its Segments, then w, m, s
+and step, then a gradient per step, each as offset and size in bytes (0 for none) and its bytes. A
+result is w, m, s and step of every parameter.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from sphere_fused.optim import RULES
+from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan
+from torch import Tensor
+
+RULE_NAMES = [rule.name for rule in RULES]
+
+
+def memory_order(t: Tensor) -> Tensor:
+    """The elements of a dense tensor as they lie in memory."""
+    return t.as_strided((t.numel(),), (1,))
+
+
+def raw(t: Tensor | None) -> bytes:
+    return b"" if t is None else memory_order(t).view(torch.uint8).numpy().tobytes()
+
+
+class Case:
+    """What `optimizer` would do in its next steps, for the kernels to do.
+
+    Args:
+        grads: per step, a gradient or None for each parameter with elements, laid out like it.
+        hypers: per step, a GroupHyper for each group; the optimizer's own if None.
+        offsets: bytes by which w, g and m of every parameter are moved from an aligned address.
+        most_blocks: of one launch.
+    """
+
+    def __init__(
+        self,
+        optimizer: SphereOptimizer,
+        grads: Sequence[Sequence[Tensor | None]],
+        hypers: Sequence[Sequence[GroupHyper]] | None = None,
+        offsets: tuple[int, int, int] = (0, 0, 0),
+        most_blocks: int = 2**31 - 1,
+    ) -> None:
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        for p, g in zip(params, grads[0], strict=True):
+            p.grad = torch.zeros_like(p) if g is None else g  # the plan must know them all
+        self.entries: list[Entry] = Plan(
+            optimizer._entries(), optimizer.state, optimizer.param_groups
+        ).entries
+        if hypers is None:
+            hypers = [[optimizer.hyper(group) for group in optimizer.param_groups]] * len(grads)
+        parts = [struct.pack("<4q", len(params), len(hypers[0]), len(grads), most_blocks)]
+        parts += [struct.pack("<8d", *group) for of_step in hypers for group in of_step]
+        for i, e in enumerate(self.entries):
+            of_entry = [of_step[i] for of_step in grads]
+            assert e.geometry is not None
+            numbers = [*e.geometry, e.group, RULE_NAMES.index(e.rule.name)]
+            grad_dtype = next((g.dtype for g in of_entry if g is not None), e.param.dtype)
+            numbers += [DTYPES.index(e.param.dtype), DTYPES.index(grad_dtype)]
+            parts.append(struct.pack("<7q", *numbers))
+            of_w, of_g, of_m = offsets
+            places = [(of_w, e.param), (of_m, e.state.get(e.moment_key))]
+            places += [(0, e.state.get(key)) for key in ("exp_avg_sq", "step")]
+            places += [(of_g, g) for g in of_entry]
+            for offset, tensor in places:
+                held = raw(tensor)
+                parts += [struct.pack("<2q", offset if held else 0, len(held)), held]
+        self.content = b"".join(parts)
+
+    def results(self, path: Path) -> list[tuple[Tensor, dict[str, Any]]]:
+        """Every parameter and its state, as the result file has them."""
+        content, at = path.read_bytes(), 0
+        found = []
+
+        def next_like(t: Tensor) -> Tensor:
+            nonlocal at
+            size = t.numel() * t.element_size()
+            bits = torch.frombuffer(bytearray(content[at : at + size]), dtype=t.dtype)
+            at += size
+            return bits.as_strided(t.shape, t.stride())
+
+        for e in self.entries:
+            order = (e.moment_key, "exp_avg_sq", "step")
+            param = next_like(e.param)
+            found.append((param, {k: next_like(e.state[k]) for k in order if k in e.state}))
+        assert at == len(content)
+        return found

@@ -1,0 +1,243 @@
+// What our kernels use of CUDA, for g++: a launch runs on the CPU, every CUDA thread of a block as
+// a fiber of its own, so that the sanitizers see each of its reads and writes. What is not here is
+// not simulated, and does not compile. The scheduler is in simt.cpp.
+#pragma once
+
+// Before __CUDACC__ is defined, which some of them would take at its word.
+#include <math.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#define __CUDACC__ 1
+#define __SIMT__ 1
+#define CUDART_VERSION 13000
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __align__(n) __attribute__((aligned(n)))
+
+struct uint3 {
+  unsigned x = 0, y = 0, z = 0;
+};
+
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorNoKernelImageForDevice = 209,
+};
+
+using cudaStream_t = struct CUstream_st*;
+struct cudaLaunchAttribute;
+
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  cudaLaunchAttribute* attrs;  // none is simulated
+  unsigned numAttrs;
+};
+
+struct cudaFuncAttributes {
+  size_t sharedSizeBytes, constSizeBytes, localSizeBytes;
+  int maxThreadsPerBlock, numRegs, ptxVersion, binaryVersion;
+};
+
+namespace simt {
+
+// Of the thread that is running. The scheduler writes it at every switch.
+struct Here {
+  uint3 thread, block;
+  dim3 block_size, grid_size;
+  void* shared_memory;
+};
+extern Here here;
+
+// The line a barrier or a shuffle was called from.
+struct Site {
+  const char* file;
+  int line;
+};
+
+bool wait_for_block(const char* operation, bool vote, Site);  // returns whether any thread votes
+uint64_t wait_for_warp(const char* operation, unsigned mask, uint64_t value, unsigned source, Site);
+unsigned lane();
+
+cudaError_t launch(const cudaLaunchConfig_t&, void (*run_thread)(const void*), const void* kernel);
+cudaError_t take_last_error();
+
+// In place of `extern __shared__`: a block of the heap, exactly as long as the launch asks for, and
+// full of NaN; null where it asks for none.
+inline void* shared_memory() {
+  return here.shared_memory;
+}
+
+template <class T, class... Choices>
+concept OneOf = (std::same_as<T, Choices> || ...);
+
+template <class T>
+concept Shuffled =
+    OneOf<T, float, double, int, unsigned, long, unsigned long, long long, unsigned long long>;
+
+template <Shuffled T>
+T shuffle(const char* operation, unsigned mask, T value, unsigned source, Site site) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = wait_for_warp(operation, mask, bits, source, site);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// Exact at multiples of one half, as CUDA's are; through macros, because a newer libm has them too.
+inline double sinpi(double x) {
+  double r = std::remainder(x, 2.0);
+  if (std::fabs(r) > 0.5) r = std::copysign(1.0, r) - r;
+  return std::sin(3.14159265358979323846 * r);
+}
+inline double cospi(double x) {
+  return std::sin(3.14159265358979323846 * (0.5 - std::fabs(std::remainder(x, 2.0))));
+}
+inline float sinpif(float x) {
+  return static_cast<float>(sinpi(x));
+}
+inline float cospif(float x) {
+  return static_cast<float>(cospi(x));
+}
+inline float rsqrtf(float x) {
+  return static_cast<float>(1 / std::sqrt(static_cast<double>(x)));
+}
+
+}  // namespace simt
+
+#define sinpi simt::sinpi
+#define cospi simt::cospi
+#define sinpif simt::sinpif
+#define cospif simt::cospif
+#define rsqrtf simt::rsqrtf
+
+// References, so that kernels cannot write them and the compiler still reads them after a barrier.
+inline const uint3& threadIdx = simt::here.thread;
+inline const uint3& blockIdx = simt::here.block;
+inline const dim3& blockDim = simt::here.block_size;
+inline const dim3& gridDim = simt::here.grid_size;
+
+inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  simt::wait_for_block("__syncthreads", false, {file, line});
+}
+
+inline int __syncthreads_or(int vote, const char* file = __builtin_FILE(),
+                            int line = __builtin_LINE()) {
+  return simt::wait_for_block("__syncthreads_or", vote != 0, {file, line});
+}
+
+inline void __syncwarp(unsigned mask = 0xffffffff, const char* file = __builtin_FILE(),
+                       int line = __builtin_LINE()) {
+  simt::wait_for_warp("__syncwarp", mask, 0, simt::lane(), {file, line});
+}
+
+template <simt::Shuffled T>
+T __shfl_xor_sync(unsigned mask, T value, int lane_mask, const char* file = __builtin_FILE(),
+                  int line = __builtin_LINE()) {
+  return simt::shuffle("__shfl_xor_sync", mask, value, simt::lane() ^ lane_mask, {file, line});
+}
+
+template <simt::Shuffled T>
+T __shfl_sync(unsigned mask, T value, int source, const char* file = __builtin_FILE(),
+              int line = __builtin_LINE()) {
+  return simt::shuffle("__shfl_sync", mask, value, source, {file, line});
+}
+
+template <class T>
+T __ldcs(const T* address) {
+  return *address;
+}
+
+template <class T>
+void __stcs(T* address, std::type_identity_t<T> value) {
+  *address = value;
+}
+
+// Runs the whole grid before it returns, one block after another.
+template <class... Expected, class... Actual>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Expected...),
+                               Actual&&... arguments) {
+  return [&](Expected... parameters) {
+    const auto run = [&] { kernel(parameters...); };
+    const auto run_thread = [](const void* f) { (*static_cast<const decltype(run)*>(f))(); };
+    return simt::launch(*config, run_thread, &run);
+  }(std::forward<Actual>(arguments)...);
+}
+
+inline cudaError_t cudaGetLastError() {
+  return simt::take_last_error();
+}
+
+inline cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+}
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+inline cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+
+template <class T>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, T*) {
+  *attributes = {};
+  attributes->maxThreadsPerBlock = 1024;
+  return cudaSuccess;
+}
+
+inline const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorInsufficientDriver:
+      return "CUDA driver version is insufficient";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorNoKernelImageForDevice:
+      return "no kernel image is available for the device";
+  }
+  return "unrecognized error code";
+}

@@ -1,0 +1,111 @@
+// Steps the parameters of a case file with the CUDA backend, on the shim: `run CASE RESULT`. What
+// the files hold is in tests/simt/case.py, which writes one and reads the other.
+#include <cuda_runtime.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "../../csrc/cuda/steps.h"
+
+namespace {
+
+using namespace sphere_fused;
+using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
+
+// Memory of exactly this size, so that AddressSanitizer sees the first byte beyond it. Filled with
+// NaN: what is read without having been given shows.
+class Memory {
+ public:
+  explicit Memory(size_t offset, size_t bytes) : base_(std::malloc(offset + bytes)), bytes_(bytes) {
+    std::memset(base_.get(), 0xff, offset + bytes);
+    data = static_cast<char*>(base_.get()) + offset;
+  }
+  void read(std::FILE* from) {
+    if (bytes_ && std::fread(data, 1, bytes_, from) != bytes_) throw std::runtime_error("the case is short");
+  }
+  void write(std::FILE* to) const {
+    if (bytes_ && std::fwrite(data, 1, bytes_, to) != bytes_) throw std::runtime_error("no room to write");
+  }
+  char* data;
+
+ private:
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  std::unique_ptr<void, Free> base_;
+  size_t bytes_;
+};
+
+template <class T>
+std::vector<T> numbers(std::FILE* from, size_t count) {
+  std::vector<T> read(count);
+  if (std::fread(read.data(), sizeof(T), count, from) != count) {
+    throw std::runtime_error("the case is short");
+  }
+  return read;
+}
+
+struct Parameter {
+  std::vector<Memory> state;      // w, m, s, step; only the last three may be missing
+  std::vector<Memory> gradients;  // by step
+};
+
+void run(std::FILE* from, std::FILE* to) {
+  const auto sizes = numbers<int64_t>(from, 4);
+  const int64_t count = sizes[0], group_count = sizes[1], steps = sizes[2], most_blocks = sizes[3];
+  std::vector<std::vector<GroupHyper>> groups(steps);
+  for (auto& of_step : groups) {
+    for (int64_t i = 0; i < group_count; ++i) {
+      const auto h = numbers<double>(from, 8);
+      of_step.push_back({h[0], h[1], h[2], h[3], h[4], h[5], h[6] != 0, h[7]});
+    }
+  }
+  std::vector<Segments> table;
+  std::vector<Parameter> parameters(count);
+  std::vector<size_t> indices;
+  for (Parameter& p : parameters) {
+    const auto n = numbers<int64_t>(from, 7);
+    indices.push_back(table.size());
+    table.push_back({nullptr, nullptr, nullptr, nullptr, nullptr, n[0], n[1], n[2], int32_t(n[3]),
+                     int8_t(n[4]), DType(n[5]), DType(n[6]), false});
+    for (int i = 0; i < 4 + steps; ++i) {
+      const auto place = numbers<int64_t>(from, 2);  // offset and size, in bytes
+      (i < 4 ? p.state : p.gradients).emplace_back(place[0], place[1]).read(from);
+      if (place[1] == 0) (i < 4 ? p.state : p.gradients).back().data = nullptr;
+    }
+    table.back().w = p.state[0].data;
+    table.back().m = p.state[1].data;
+    table.back().s = p.state[2].data;
+    table.back().step = reinterpret_cast<float*>(p.state[3].data);
+  }
+  if (const std::string problem = cuda_problem(0); !problem.empty()) throw std::runtime_error(problem);
+  CudaSteps cuda(0, indices, table, group_count);
+  Memory memory(0, cuda.image().size());
+  std::memcpy(memory.data, cuda.image().data(), cuda.image().size());
+  for (int64_t t = 0; t < steps; ++t) {
+    for (int64_t i = 0; i < count; ++i) table[i].g = parameters[i].gradients[t].data;
+    cuda.step(table, groups[t], memory.data, nullptr, most_blocks);
+  }
+  for (const Parameter& p : parameters) {
+    for (const Memory& m : p.state) m.write(to);
+  }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count != 3) return 2;
+  const File from(std::fopen(arguments[1], "rb"), std::fclose);
+  const File to(std::fopen(arguments[2], "wb"), std::fclose);
+  if (!from || !to) return 2;
+  try {
+    run(from.get(), to.get());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
