@@ -1,4 +1,5 @@
-// The hyperparameters of a step, from those of a group and the number of the step.
+// The hyperparameters of a step, from those of a group and the number of the step; and the tuples
+// of a rule in another precision.
 #pragma once
 
 #include "rules.gen.h"
@@ -26,6 +27,19 @@ template <class T>
 SPHERE_INLINE Hyper<T> rounded(const Hyper<double>& a) {
   return {T(a.lr),  T(a.beta1), T(a.gain1), T(a.beta2),     T(a.gain2),    T(a.bc1),
           T(a.bc2), T(a.eps),   T(a.decay), T(a.grad_clip), T(a.sqrt_dim), T(a.weight_decay)};
+}
+
+template <class T, class From>
+SPHERE_INLINE Gram<T> rounded(const Gram<From>& a) {
+  return {T(a.ww), T(a.wx), T(a.xx), T(a.wg), T(a.gg), T(a.gx), T(a.hh), T(a.hx)};
+}
+template <class T, class From>
+SPHERE_INLINE Tangent<T> rounded(const Tangent<From>& a) {
+  return {T(a.hh), T(a.hx)};
+}
+template <class T, class From>
+SPHERE_INLINE Landing<T> rounded(const Landing<From>& a) {
+  return {T(a.yy), T(a.wy), T(a.xy)};
 }
 
 }  // namespace SPHERE_ISA

@@ -2,6 +2,8 @@
 // numbers on a CPU, T the type the arithmetic is done in.
 #pragma once
 
+#include <type_traits>
+
 #include "rules.gen.h"
 
 namespace sphere_fused {
@@ -36,26 +38,74 @@ SPHERE_INLINE void add(Gram<V>& gram, V w, V x, V g) {
   }
 }
 
-// The closed form of a landing is off by about 2e-7 times this ratio in float32.
+// A closed form is off by about 1e-7 times this ratio in float32, of what it subtracts to what it
+// leaves, before it gives way to products measured on the difference itself.
 inline constexpr int kCancelling = 4;
 
-// Move 3, with the landing where the rule asks for it. `measure(u, needed)` returns, where needed,
-// the landing's products as computed from the new point itself: w and the step cancel there, and the
-// closed form has lost too many digits. It is called where not needed as well, because the threads
-// that measure together may decide for several segments.
-template <class T, class Measure>
-SPHERE_INLINE Update<T> decide(int rule, const Gram<T>& gram, T s, const Hyper<T>& h,
-                               Measure measure) {
-  const Update<T> u = step(rule, gram, s, h);
-  if (!lands(rule)) return u;
-  const T from_w = u.a_w * u.a_w * gram.ww;
-  const T from_x = u.a_x * u.a_x * gram.xx;
-  Landing<T> y = {from_w + 2 * u.a_w * u.a_x * gram.wx + from_x, u.a_w * gram.ww + u.a_x * gram.wx,
-                  u.a_w * gram.wx + u.a_x * gram.xx};
-  const bool cancels = y.yy < (from_w + from_x) / kCancelling;
-  const Landing<T> measured = measure(u, cancels);
-  if (cancels) y = measured;
-  return land(rule, gram, y, u, h);
+// What may have to be measured: the gradient's part h = g - radial w, or the new point.
+template <Direction kDirection, class S>
+using Measured = std::conditional_t<kDirection == kPrevious, Tangent<S>, Landing<S>>;
+
+template <class S, class T>
+SPHERE_INLINE void add(Tangent<S>& tangent, T w, T x, T g, const T& radial) {
+  const S h = g - S(radial) * w;
+  tangent.hh += h * h;
+  tangent.hx += h * x;
+}
+template <class S, class T>
+SPHERE_INLINE void add(Landing<S>& y, T w, T x, T, const Update<T>& u) {
+  const S p = S(u.a_w) * w + S(u.a_x) * x;
+  y.yy += p * p;
+  y.wy += p * w;
+  y.xy += p * x;
+}
+
+template <class S>
+SPHERE_INLINE void operator+=(Tangent<S>& sum, const Tangent<S>& part) {
+  sum = {sum.hh + part.hh, sum.hx + part.hx};
+}
+template <class S>
+SPHERE_INLINE void operator+=(Landing<S>& sum, const Landing<S>& part) {
+  sum = {sum.yy + part.yy, sum.wy + part.wy, sum.xy + part.xy};
+}
+// Of what is measured; see Gram.
+template <class S, class P>
+SPHERE_INLINE void operator+=(Gram<S>& sum, const Gram<P>& part) {
+  sum = {sum.ww + part.ww,
+         sum.wx + part.wx,
+         sum.xx + part.xx,
+         sum.wg + part.wg,
+         sum.gg + part.gg,
+         sum.gx + part.gx,
+         S(0),
+         S(0)};
+}
+
+// Move 3. `measure(of, needed)` adds up, where needed, those products over the segment: `of` is
+// `radial` or the Update. It is called where not needed as well, because the threads that measure
+// together may decide for several segments.
+template <Direction kDirection, class T, class Measure>
+SPHERE_INLINE Update<T> decide(int rule, Gram<T> gram, T s, const Hyper<T>& h, Measure measure) {
+  if constexpr (kDirection == kPrevious) {
+    const T radial = gram.wg / gram.ww;
+    gram.hh = gram.gg - radial * gram.wg;
+    gram.hx = gram.gx - radial * gram.wx;
+    const bool cancels = gram.hh < gram.gg / kCancelling;
+    const Tangent<T> measured = measure(radial, cancels);
+    if (cancels) gram.hh = measured.hh, gram.hx = measured.hx;
+    return step(rule, gram, s, h);
+  } else {
+    const Update<T> u = step(rule, gram, s, h);
+    if (!lands(rule)) return u;
+    const T from_w = u.a_w * u.a_w * gram.ww;
+    const T from_x = u.a_x * u.a_x * gram.xx;
+    Landing<T> y = {from_w + 2 * u.a_w * u.a_x * gram.wx + from_x,
+                    u.a_w * gram.ww + u.a_x * gram.wx, u.a_w * gram.wx + u.a_x * gram.xx};
+    const bool cancels = y.yy < (from_w + from_x) / kCancelling;
+    const Landing<T> measured = measure(u, cancels);
+    if (cancels) y = measured;
+    return land(rule, gram, y, u, h);
+  }
 }
 
 // Move 4.

@@ -119,8 +119,8 @@ py::bytes cuda_image(const CudaSteps& steps) {
 void cuda_step(CudaSteps& steps, const Plan& plan, const std::vector<GroupHyper>& groups,
                uintptr_t memory, uintptr_t stream, int64_t most_blocks) {
   py::gil_scoped_release release;
-  steps.step(plan.table(), groups, reinterpret_cast<void*>(memory),
-             reinterpret_cast<void*>(stream), most_blocks);
+  steps.step(plan.table(), groups, reinterpret_cast<void*>(memory), reinterpret_cast<void*>(stream),
+             most_blocks);
 }
 #endif
 
@@ -178,7 +178,8 @@ PYBIND11_MODULE(_native, m) {
   py::class_<CudaSteps>(m, "CudaSteps", "The tensors of a Plan that are on one GPU.")
       .def(py::init(&sphere_fused::make_cuda_steps))
       .def("image", &sphere_fused::cuda_image)
-      .def("fits", [](const CudaSteps& steps, const Plan& plan) { return steps.fits(plan.table()); })
+      .def("fits",
+           [](const CudaSteps& steps, const Plan& plan) { return steps.fits(plan.table()); })
       .def("step", &sphere_fused::cuda_step);
 #endif
 }

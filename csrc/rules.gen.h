@@ -10,7 +10,8 @@ namespace sphere_fused {
 
 // Inner products over one segment of the weight w, the gradient g and the direction x.
 //
-// wg and gx are measured for rules whose direction is "previous", and for no others.
+// wg, gx, hh and hx are there for rules whose direction is "previous", and for no others.
+// h = g - w wg/ww is the gradient without its radial part.
 template <class T>
 struct Gram {
   T ww;
@@ -19,6 +20,15 @@ struct Gram {
   T wg;
   T gg;
   T gx;
+  T hh;
+  T hx;
+};
+
+// Inner products of h, as in Gram, with itself and with x.
+template <class T>
+struct Tangent {
+  T hh;
+  T hx;
 };
 
 // Inner products of the new point y = a_w w + a_x x with itself, with w and with x.
@@ -112,14 +122,12 @@ SPHERE_INLINE Update<T> adamg(
     [[maybe_unused]] const Hyper<T>& h) {
   const auto r = sqrt(gram.ww);
   const auto wg = gram.wg / r;
-  const auto wx = gram.wx / r;
-  const auto hh = maximum(gram.gg - wg * wg, T(0.0));
-  const auto clip = where(hh > T(0), minimum(h.grad_clip / sqrt(hh), T(1.0)), T(1.0));
+  const auto clip = where(gram.hh > T(0), minimum(h.grad_clip / sqrt(gram.hh), T(1.0)), T(1.0));
   // x is the old moment, and the new one beta1 x + p (g - wg w/r): a clipped g loses no digits.
   const auto p = h.gain1 * clip;
-  const auto mm = h.beta1 * h.beta1 * gram.xx + T(2.0) * h.beta1 * p * (gram.gx - wg * wx) + p * p * hh;
+  const auto mm = h.beta1 * h.beta1 * gram.xx + T(2.0) * h.beta1 * p * gram.hx + p * p * gram.hh;
   const auto norm = sqrt(maximum(mm, T(0.0)));
-  s = h.beta2 * s + h.gain2 * clip * clip * hh;
+  s = h.beta2 * s + h.gain2 * clip * clip * gram.hh;
   const auto k = h.lr * sqrt(h.bc2) / (h.bc1 * sqrt(s + h.eps));
   const auto angle = k * norm;
   const auto sinc = where(angle < T(0.0001), T(1.0) - angle * angle / T(6.0), sin(angle) / angle);

@@ -169,6 +169,27 @@ def test_a_gradient_far_above_grad_clip_keeps_its_digits(backend: str) -> None:
     assert float(state["exp_avg"].norm(dim=1).max()) <= longest * (1 + IDENTITY[torch.float32])
 
 
+@pytest.mark.parametrize(
+    ("shape", "channel_dims"),
+    [((90, 2), (0,)), ((60, 147), (0,)), ((12, 70_001), (0,)), ((3, 140), (1,)), ((999, 37), (1,))],
+    ids=["two", "rows", "long", "columns-of-three", "columns"],
+)
+def test_nearly_radial_gradients_keep_their_digits(
+    shape: tuple[int, ...], channel_dims: tuple[int, ...], backend: str
+) -> None:
+    """What is left without the radial part is 1/300 of the gradient in every third segment."""
+    inside = 1 - channel_dims[0]
+    w0 = random(*shape, seed=30)
+    w0 /= w0.norm(dim=inside, keepdim=True)
+    g = random(*shape, seed=31)
+    g /= g.norm(dim=inside, keepdim=True)
+    radial = (torch.arange(shape[channel_dims[0]]) % 3 == 0).unsqueeze(inside)
+    grads = [torch.where(radial, 300 * w0 + g, g)] * 2
+    hyper = {"lr": 0.1, "channel_dims": channel_dims}
+    p, state = run("AdamG", w0, grads, backend, **hyper)
+    assert_close_to_oracle("AdamG", w0, grads, p, state, **hyper)
+
+
 def test_biases_are_plain_adam(backend: str) -> None:
     for shape in ((33,), (7, 1), ()):
         w0, grads = random(*shape, seed=12), random_grads(shape, 10)

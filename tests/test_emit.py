@@ -74,7 +74,7 @@ def nothing(gram: Gram, s: Scalar, h: Hyper) -> Update:
         (unknown_name, "rule unknown_name: 'radius' is neither an argument nor assigned"),
         (unknown_field, "rule unknown_field: Update has no field a_y"),
         (branch, "rule branch: If is not in the vocabulary"),
-        (unmeasured, 'rule unmeasured: wg and gx are measured only where direction="previous"'),
+        (unmeasured, 'rule unmeasured: wg is measured only where direction="previous"'),
         (nothing, r"rule nothing: a rule must return Update\(name=value"),
     ],
 )

@@ -41,9 +41,10 @@ Run = Callable[..., list[tuple[Tensor, dict[str, Any]]]]
 
 
 def rows(dtype: torch.dtype) -> list[tuple[int, int]]:
-    """Shapes of every tier; more rows than one block has warps, one, and some."""
+    """Shapes of every tier, with more rows than one block has warps, and fewer. Never one: a single
+    S can be a rounding worse than a lucky transcription."""
     long = TIERS[torch.float64 if dtype == torch.float64 else torch.float32]
-    return [*((3 + d % 7, d) for d in SHORT), *((2 if d < 5000 else 1, d) for d in long)]
+    return [*((3 + d % 7, d) for d in SHORT), *((3 if d > 2100 else 2, d) for d in long)]
 
 
 @functools.cache
@@ -118,10 +119,6 @@ def test_every_tier_and_case(
     run_in: Run,
 ) -> None:
     shapes = [*rows(dtype), (3001,), ()]
-    if name == "AdamG":
-        # Random gradients in few dimensions are nearly radial now and then, and SPEC's closed form
-        # of what is left of them has too few digits, in every backend alike.
-        shapes = [s for s in shapes if s[-1:] not in ((2,), (3,))]
     start, of_param = start_and_grads(shapes, dtype, grad_dtype, steps=2)
     results = run_in(case_of(name, start, of_param, hyper))
     for w0, grads, (p, state) in zip(start, of_param, results, strict=True):
@@ -135,9 +132,7 @@ COLUMNS += [((3, 50, 40), (0, 2)), ((2, 7, 3), (2,)), ((1, 9, 2), (1, 2)), ((4, 
 
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_columns(
-    name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run
-) -> None:
+def test_columns(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run) -> None:
     for channel_dims in {dims for _, dims in COLUMNS}:
         shapes = [shape for shape, dims in COLUMNS if dims == channel_dims]
         hyper = {**typical(name), "channel_dims": channel_dims}
@@ -164,9 +159,7 @@ def test_layouts(name: str, run_in: Run) -> None:
             assert_close_to_oracle(name, w0, grads, p, state, **hyper)
 
 
-def everything(
-    name: str, dtype: torch.dtype, grad_dtype: torch.dtype, **how: Any
-) -> Case:
+def everything(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, **how: Any) -> Case:
     """Every tier but columns, in one launch each of at most three blocks, which take turns."""
     start, of_param = start_and_grads([*rows(dtype), (3001,), ()], dtype, grad_dtype, steps=2)
     return case_of(name, start, of_param, typical(name), most_blocks=3, **how)
@@ -223,26 +216,50 @@ def test_where_the_closed_form_cancels(
 ) -> None:
     """Every third segment lands at a thousandth of where it was: its products must be measured,
     and the others, which sum along, be left alone."""
-    shapes = [(7, 9), (5, 576), (4, 2000), (2, 9000)] if channel_dims == (0,) else [(40, 37)]
+    inside = 1 if channel_dims == (0,) else 0
+    # The square roots of the lengths and lr are exact, or their rounding would be enlarged alike in
+    # all segments, and luck decide.
+    by_rows = [(70, 9), (60, 576), (45, 2500), (45, 9025)]
     start, grads = [], []
-    for i, shape in enumerate(shapes):
-        w = random(*shape, seed=i)
-        inside = 1 if channel_dims == (0,) else 0
-        g = w / w.norm(dim=inside, keepdim=True)
-        w = g * (shape[inside] ** 0.5)
+    for i, shape in enumerate(by_rows if inside else [(64, 137), (9, 64)]):
+        g = random(*shape, seed=i)
         radial = torch.arange(shape[1 - inside]) % 3 == 0
-        radial = radial[:, None] if inside == 1 else radial[None]
-        # The step of a radial gradient of AdamS is lr times the weight here; SGDMRT's is lr times g.
-        g = w if name == "SGDMRT" else g
+        left = 1e-3 * (1 + torch.rand(len(radial), generator=torch.Generator().manual_seed(i)))
+        radial, left = radial.unsqueeze(inside), left.unsqueeze(inside)
+        # AdamS's first step has the length sqrt(D), whatever g is; SGDMRT's is g.
+        w = (1 + left) * g
+        if name != "SGDMRT":
+            w = w / g.norm(dim=inside, keepdim=True) * shape[inside] ** 0.5
         start.append(w)
         grads.append([torch.where(radial, g, random(*shape, seed=50 + i))])
-    hyper = {"lr": 0.999, "channel_dims": channel_dims}
+    hyper: dict[str, Any] = {"lr": 1.0, "channel_dims": channel_dims}
     if name == "SGDMRT":
         hyper["momentum"] = 0.9
     results = run_in(case_of(name, start, grads, hyper))
     for w0, of_param, (p, state) in zip(start, grads, results, strict=True):
-        assert float(p.norm(dim=1 if channel_dims == (0,) else 0).min()) < 0.01 * float(w0.norm())
+        landed = p.norm(dim=inside) / w0.norm(dim=inside)
+        assert float((landed < 3e-3).float().mean()) > 0.3
         assert_close_to_oracle(name, w0, of_param, p, state, **hyper)
+
+
+@pytest.mark.parametrize("channel_dims", [(0,), (1,)], ids=["rows", "columns"])
+def test_where_a_gradient_is_nearly_radial(channel_dims: tuple[int, ...], run_in: Run) -> None:
+    """AdamG drops the radial part, and what is left must be measured; not in every segment."""
+    inside = 1 if channel_dims == (0,) else 0
+    start, grads = [], []
+    for i, shape in enumerate(
+        [(70, 9), (60, 576), (45, 2500), (45, 9025)] if inside else [(64, 137)]
+    ):
+        w = random(*shape, seed=i)
+        w = w / w.norm(dim=inside, keepdim=True)
+        radial = (torch.arange(shape[1 - inside]) % 3 == 0).unsqueeze(inside)
+        g = random(*shape, seed=50 + i)
+        start.append(w)
+        grads.append([torch.where(radial, 300 * w + g / g.norm(dim=inside, keepdim=True), g)] * 2)
+    hyper = {"lr": 0.1, "channel_dims": channel_dims}
+    results = run_in(case_of("AdamG", start, grads, hyper))
+    for w0, of_param, (p, state) in zip(start, grads, results, strict=True):
+        assert_close_to_oracle("AdamG", w0, of_param, p, state, **hyper)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -282,7 +299,9 @@ def test_many_parameters_groups_and_changes(flavour: str, run_in: Run) -> None:
     optimizer = make("AdamSRT", groups, "reference")
     by_step = []
     for t in range(steps):
-        by_step.append([optimizer.hyper(g)._replace(lr=g["lr"] * (t + 1)) for g in groups_of(optimizer)])
+        by_step.append(
+            [optimizer.hyper(g)._replace(lr=g["lr"] * (t + 1)) for g in optimizer.param_groups]
+        )
     results = run_in(Case(optimizer, list(zip(*of_param, strict=True)), by_step), flavour)
     for i, (p, state) in enumerate(results):
         taken = [t for t in range(steps) if of_param[i][t] is not None]
@@ -295,7 +314,3 @@ def test_many_parameters_groups_and_changes(flavour: str, run_in: Run) -> None:
                 w.grad = of_param[i][t]
                 one.step()
             torch.testing.assert_close(p, w, rtol=1e-6, atol=1e-7)
-
-
-def groups_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    return optimizer.param_groups

@@ -72,11 +72,6 @@ SPHERE_INLINE void fold(Gram<double>& total, const Gram<V>& part) {
 }
 
 template <class T, class From>
-SPHERE_INLINE Gram<T> rounded(const Gram<From>& a) {
-  return {T(a.ww), T(a.wx), T(a.xx), T(a.wg), T(a.gg), T(a.gx)};
-}
-
-template <class T, class From>
 SPHERE_INLINE Update<T> rounded(const Update<From>& a) {
   return {T(a.s), T(a.a_w), T(a.a_x), T(a.a_g), T(a.b_w), T(a.b_x), T(a.b_g)};
 }
@@ -112,24 +107,21 @@ Gram<double> gram_of(const Stretch<W, G>& row, const Hyper<T>& h) {
   return total;
 }
 
-// The products of the new point, from that point itself; rarely needed, so not vectorized.
-template <Direction kDirection, class W, class G, class T>
-Landing<T> landing_of(const Stretch<W, G>& row, int64_t stride, const Hyper<T>& h,
-                      const Update<T>& u) {
-  Landing<double> total{};
+// The products that `decide` asks for; rarely needed, so not vectorized.
+template <Direction kDirection, class W, class G, class T, class Of>
+Measured<kDirection, T> measured_of(const Stretch<W, G>& row, int64_t stride, const Hyper<T>& h,
+                                    const Of& of) {
+  Measured<kDirection, double> total{};
   for (int64_t first = 0; first < row.n; first += kPartial) {
     const int64_t last = first + kPartial < row.n ? first + kPartial : row.n;
-    Landing<double> part{};
+    Measured<kDirection, double> part{};
     for (int64_t i = first; i < last; ++i) {
       const Loaded<T> e = read_again<kDirection, T>(row, i * stride, h);
-      const double y = double(u.a_w) * e.w + double(u.a_x) * e.x;
-      part.yy += y * y;
-      part.wy += y * e.w;
-      part.xy += y * e.x;
+      add(part, e.w, e.x, e.g, of);
     }
-    total = {total.yy + part.yy, total.wy + part.wy, total.xy + part.xy};
+    total += part;
   }
-  return {T(total.yy), T(total.wy), T(total.xy)};
+  return rounded<T>(total);
 }
 
 template <Direction kDirection, class W, class G, class T>

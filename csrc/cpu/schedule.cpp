@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../hyper.h"
+#include "../math.h"
 #include "step.h"
 
 namespace sphere_fused {
@@ -98,9 +99,7 @@ void step_long_rows(const Kernels& kernels, const std::vector<Work>& work, int t
   parallel_for(rows.size(), threads, [&](int64_t i) {
     Gram<double> sum{};
     for (int64_t b = rows[i].first_block; b < rows[i].first_block + rows[i].blocks; ++b) {
-      const Gram<double>& part = blocks[b].gram;
-      sum = {sum.ww + part.ww, sum.wx + part.wx, sum.xx + part.xx,
-             sum.wg + part.wg, sum.gg + part.gg, sum.gx + part.gx};
+      sum += blocks[b].gram;
     }
     rows[i].update = kernels.row_update(*rows[i].work, rows[i].row, sum);
   });

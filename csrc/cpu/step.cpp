@@ -17,8 +17,14 @@ SPHERE_INLINE T lane(V v, int c) {
 
 template <class T, class V>
 SPHERE_INLINE Gram<T> lane(const Gram<V>& a, int c) {
-  return {lane<T>(a.ww, c), lane<T>(a.wx, c), lane<T>(a.xx, c),
-          lane<T>(a.wg, c), lane<T>(a.gg, c), lane<T>(a.gx, c)};
+  return {lane<T>(a.ww, c),
+          lane<T>(a.wx, c),
+          lane<T>(a.xx, c),
+          lane<T>(a.wg, c),
+          lane<T>(a.gg, c),
+          lane<T>(a.gx, c),
+          {},
+          {}};
 }
 
 template <class T, int kCount>
@@ -52,10 +58,11 @@ struct Parameter {
                                   const Gram<double>& gram, const Hyper<T>& h) {
     T* s = work.at->s ? static_cast<T*>(work.at->s) + index : nullptr;
     const Update<T> u =
-        decide(work.at->rule, rounded<T>(gram), s ? *s : T(0), h,
-               [&](const Update<T>& u, bool needed) {
-                 return needed ? landing_of<kDirection>(whole, stride, h, u) : Landing<T>{};
-               });
+        decide<kDirection>(work.at->rule, rounded<T>(gram), s ? *s : T(0), h,
+                           [&](const auto& of, bool needed) -> Measured<kDirection, T> {
+                             if (!needed) return {};
+                             return measured_of<kDirection>(whole, stride, h, of);
+                           });
     if (s) *s = u.s;
     return u;
   }

@@ -36,8 +36,8 @@ extern const Kernels kBaseline;
 extern const Kernels kX86_64_v3;
 #endif
 
-// Takes one step of the parameters with a gradient that are to be stepped here. Deterministic: which thread does
-// what changes no bit of any result.
+// Takes one step of the parameters with a gradient that are to be stepped here. Deterministic:
+// which thread does what changes no bit of any result.
 void step(const Kernels& kernels, const Segments* table, int64_t count, const GroupHyper* groups,
           int threads);
 

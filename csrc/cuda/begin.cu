@@ -28,7 +28,7 @@ __device__ const Change* find(const Change* changes, int count, int64_t index) {
 // A thread per entry. With `counts` the step begins; without, more changes are still to come.
 template <class Changes>
 __global__ void begin_entries(Entry* entries, int64_t count, GroupHyper* groups,
-                           const __grid_constant__ Changes changes, bool counts) {
+                              const __grid_constant__ Changes changes, bool counts) {
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   // Groups that are written here are read by nobody: the threads below take them from `changes`.
   if (i < changes.group_count) groups[changes.groups[i].index] = changes.groups[i].hyper;

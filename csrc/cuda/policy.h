@@ -28,16 +28,17 @@ inline constexpr int kThreads = 256;  // of every block
 inline constexpr int kWarps = kThreads / kWarp;
 // Blocks that must fit on a multiprocessor together: 128 registers per thread.
 inline constexpr int kBlocksPerProcessor = 2;
-// Elements that a thread of a warp, or of a block, holds of w and of x where rows stay in registers;
-// `size` is that of a number that arithmetic is done in.
-SPHERE_ANYWHERE int held_by(int threads, int size) {
+// Elements that a thread of a warp, or of a block, holds of w and of x where rows stay in
+// registers. `size` is that of a number that arithmetic is done in, `previous` the direction, which
+// costs registers: more elements than these would spill.
+SPHERE_ANYWHERE int held_by(int threads, int size, bool previous) {
   if (size == 8) return 8;
-  return threads == kWarp ? 24 : 32;
+  return threads == kWarp || previous ? 24 : 32;
 }
 // Adjacent columns that one block steps; its warps share their elements.
 inline constexpr int kStrip = kWarp;
-// Most sums that threads form together.
-inline constexpr int kSums = 6;
+// Most sums that threads form together; those of `measure`, in double.
+inline constexpr int kSums = 6, kMeasured = 3;
 // Elements that a thread sums before it adds the sum to a double, where rows may be long.
 inline constexpr int kPartial = 64;
 
@@ -50,11 +51,11 @@ SPHERE_ANYWHERE int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-SPHERE_ANYWHERE Tier tier_of(int64_t dim, int64_t inner, int size) {
+SPHERE_ANYWHERE Tier tier_of(int64_t dim, int64_t inner, int size, bool previous) {
   if (dim == 1) return kElements;
   if (inner > 1) return kColumns;
-  if (dim <= kWarp * held_by(kWarp, size)) return kWarpRows;
-  return dim <= kThreads * held_by(kThreads, size) ? kBlockRows : kLongRows;
+  if (dim <= kWarp * held_by(kWarp, size, previous)) return kWarpRows;
+  return dim <= kThreads * held_by(kThreads, size, previous) ? kBlockRows : kLongRows;
 }
 
 // How many pieces, each the work of one block, a tensor is cut into.
@@ -73,8 +74,8 @@ SPHERE_ANYWHERE int64_t units_of(Tier tier, int64_t outer, int64_t inner, int ve
 
 SPHERE_ANYWHERE int shared_bytes(Tier tier, int size) {
   switch (tier) {
-    case kBlockRows:
-      return kWarps * kSums * size;
+    case kBlockRows:  // at most kSums numbers, or kMeasured doubles
+      return kWarps * (kSums * size > kMeasured * 8 ? kSums * size : kMeasured * 8);
     case kLongRows:
       return kWarps * kSums * int(sizeof(double));
     case kColumns:

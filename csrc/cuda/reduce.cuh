@@ -33,6 +33,8 @@ struct WarpGroup {
   int thread = threadIdx.x % kWarp;
 
   __device__ bool leads() const { return thread == 0; }
+  // All threads agree on what concerns their only segment.
+  __device__ bool any(bool mine) const { return mine; }
 
   template <class T, int kCount>
   __device__ __forceinline__ void sum(T (&values)[kCount]) const {
@@ -47,7 +49,6 @@ struct BlockGroup {
   int thread = threadIdx.x;
 
   __device__ bool leads() const { return thread == 0; }
-  // All threads agree on what concerns their only segment.
   __device__ bool any(bool mine) const { return mine; }
 
   template <class T, int kCount>
@@ -63,6 +64,7 @@ struct BlockGroup {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       values[i] = partial[i];
+#pragma unroll(sizeof(T) == 8 ? 1 : kWarps)  // doubles would fill the registers
       for (int w = 1; w < kWarps; ++w) values[i] += partial[w * kCount + i];
     }
     __syncthreads();  // before the next sum is written there
@@ -98,12 +100,19 @@ __device__ __forceinline__ Gram<T> sum(const Group& group, const Gram<T>& a) {
   if constexpr (kDirection == kPrevious) {
     T v[] = {a.ww, a.wx, a.xx, a.wg, a.gg, a.gx};
     group.sum(v);
-    return {v[0], v[1], v[2], v[3], v[4], v[5]};
+    return {v[0], v[1], v[2], v[3], v[4], v[5], {}, {}};
   } else {
     T v[] = {a.ww, a.wx, a.xx, a.gg};
     group.sum(v);
-    return {v[0], v[1], v[2], T(0), v[3], T(0)};
+    return {v[0], v[1], v[2], {}, v[3], {}, {}, {}};
   }
+}
+
+template <class Group, class T>
+__device__ __forceinline__ Tangent<T> sum(const Group& group, const Tangent<T>& a) {
+  T v[] = {a.hh, a.hx};
+  group.sum(v);
+  return {v[0], v[1]};
 }
 
 template <class Group, class T>

@@ -1,5 +1,6 @@
-// The kernels of one pair of dtypes, which SPHERE_W, SPHERE_G and SPHERE_KERNELS name: one for every
-// tier and direction, and where rows are moved as vectors or not. A block takes one unit of work after another.
+// The kernels of one pair of dtypes, which SPHERE_W, SPHERE_G and SPHERE_KERNELS name: one for
+// every tier and direction, and where rows are moved as vectors or not. A block takes one unit of
+// work after another.
 #include "step.cuh"
 
 #include "agent.cuh"
@@ -42,7 +43,8 @@ __device__ __forceinline__ void step_long_row(const Entry& entry, const Elements
   const BlockGroup group;
   const int64_t start = first_of<int64_t>(kVectors, kVector, kThreads, 0, group.thread);
   step_read_twice<kDirection, stride_of(kVectors, kThreads), kVector>(
-      entry, row, index, group, {start, kThreads * kVector, entry.at.dim});
+      entry, row, index, group, {start, kThreads * kVector, entry.at.dim},
+      {group.thread, kThreads, entry.at.dim});
 }
 
 template <Direction kDirection, class W, class G>
@@ -53,9 +55,9 @@ __device__ __forceinline__ void step_strip(const Entry& entry, int64_t piece) {
   const int64_t column = strip.column + group.lane;
   const bool inside = column < inner;  // else the strip ends before this lane, which sums zeros
   const int64_t first = inside ? element_at(dim, inner, strip.outer, 0, column) : 0;
-  step_read_twice<kDirection, 1, 1>(
-      entry, Elements<W, G>(entry.at, first), strip.outer * inner + column, group,
-      {group.warp * inner, kWarps * inner, inside ? dim * inner : 0});
+  const Share mine = {group.warp * inner, kWarps * inner, inside ? dim * inner : 0};
+  step_read_twice<kDirection, 1, 1>(entry, Elements<W, G>(entry.at, first),
+                                    strip.outer * inner + column, group, mine, mine);
 }
 
 template <Tier kTier, bool kVectors, Direction kDirection, class W, class G>

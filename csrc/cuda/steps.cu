@@ -64,7 +64,8 @@ std::string cuda_problem(int device) {
   cudaGetDevice(&before);
   cudaError_t error = cudaSetDevice(device);
   cudaFuncAttributes attributes;
-  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kFloat32Kernels.at[kMoment][true][kWarpRows]);
+  if (error == cudaSuccess)
+    error = cudaFuncGetAttributes(&attributes, kFloat32Kernels.at[kMoment][true][kWarpRows]);
   cudaSetDevice(before);
   if (error == cudaSuccess) return "";
   cudaGetLastError();  // or torch would find it and take it for its own
@@ -84,11 +85,11 @@ CudaSteps::CudaSteps(int device, std::vector<size_t> indices, const std::vector<
     const Segments& at = table.at(i);
     const int w_size = size_of(at.w_type), g_size = size_of(at.g_type);
     const int arithmetic = std::max(w_size, int(sizeof(float)));
-    const Tier tier = tier_of(at.dim, at.inner, arithmetic);
+    const Direction direction = kRules[at.rule].direction;
+    const Tier tier = tier_of(at.dim, at.inner, arithmetic, direction == kPrevious);
     const int vector = vector_of(w_size, g_size);
     const Kernel kernel =
-        kernels_for(at.w_type, at.g_type)
-            .at[kRules[at.rule].direction][at.dim % vector == 0][tier];
+        kernels_for(at.w_type, at.g_type).at[direction][at.dim % vector == 0][tier];
     if (!kernel) throw std::runtime_error("no CUDA kernel for this rule and layout");
     size_t l = 0;
     while (l < launches_.size() && launches_[l].kernel != kernel) ++l;
@@ -144,7 +145,7 @@ void CudaSteps::step(const std::vector<Segments>& table, const std::vector<Group
   unsigned char* const base = static_cast<unsigned char*>(memory);
   for (const Launch& l : launches_) {
     const WorkList work = {reinterpret_cast<const Entry*>(base),
-                       reinterpret_cast<const int32_t*>(base + l.map), l.units};
+                           reinterpret_cast<const int32_t*>(base + l.map), l.units};
     launch(l.kernel, std::min(l.units, most_blocks), kThreads, l.shared_bytes, stream, work);
   }
 }

@@ -17,10 +17,10 @@ from typing import Any
 
 from sphere_fused import rule as vocabulary
 from sphere_fused.optim import RULES
-from sphere_fused.rule import Gram, Hyper, Landing, Rule, Update
+from sphere_fused.rule import Gram, Hyper, Landing, Rule, Tangent, Update
 
 FUNCTIONS = ("sqrt", "sin", "cos", "where", "maximum", "minimum")
-STRUCTS = {s.__name__: s for s in (Gram, Landing, Hyper, Update)}
+STRUCTS = {s.__name__: s for s in (Gram, Tangent, Landing, Hyper, Update)}
 # C++ binds these as Python does, except that & and | bind less tightly than comparisons in C++;
 # those get parentheses always.
 OPERATORS: dict[type, tuple[str, int]] = {
@@ -88,8 +88,10 @@ class Emitter:
                 if name not in self.known:
                     raise self.error(node, f"'{name}' is neither an argument nor assigned before")
                 return name
-            case ast.Attribute(value=ast.Name(id="gram"), attr="wg" | "gx") if not self.previous:
-                raise self.error(node, 'wg and gx are measured only where direction="previous"')
+            case ast.Attribute(value=ast.Name(id="gram"), attr="wg" | "gx" | "hh" | "hx" as attr) if (
+                not self.previous
+            ):
+                raise self.error(node, f'{attr} is measured only where direction="previous"')
             case ast.Attribute(value=ast.Name(id=name), attr=attribute):
                 return f"{name}.{attribute}"
             case ast.UnaryOp(op=ast.USub(), operand=operand):

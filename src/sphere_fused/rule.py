@@ -27,7 +27,8 @@ Scalar: TypeAlias = Any
 class Gram(NamedTuple):
     """Inner products over one segment of the weight w, the gradient g and the direction x.
 
-    wg and gx are measured for rules whose direction is "previous", and for no others.
+    wg, gx, hh and hx are there for rules whose direction is "previous", and for no others.
+    h = g - w wg/ww is the gradient without its radial part.
     """
 
     ww: Scalar
@@ -36,6 +37,15 @@ class Gram(NamedTuple):
     wg: Scalar
     gg: Scalar
     gx: Scalar
+    hh: Scalar
+    hx: Scalar
+
+
+class Tangent(NamedTuple):
+    """Inner products of h, as in Gram, with itself and with x."""
+
+    hh: Scalar
+    hx: Scalar
 
 
 class Landing(NamedTuple):
@@ -90,7 +100,7 @@ class Rule:
             step ended. The backend supplies the landing's products, from the Gram or, where that
             would cancel, measured on the new point itself. Such a rule leaves a_g at 0.
         direction: what x is. "moment": the updated first moment. "previous": the first moment
-            before the update, which move 4 then updates. "adam": Adam's elementwise direction
+            before the update, which move 4 then updates; such a rule has no `land`. "adam": Adam's elementwise direction
             (m/bc1) / (sqrt(v/bc2) + eps); m is then stored as updated, whatever b_* say.
         second_moment: what `exp_avg_sq` holds: one number per "segment" (it is the rule's s), one
             per "element", or None.

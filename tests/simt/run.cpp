@@ -24,10 +24,12 @@ class Memory {
     data = static_cast<char*>(base_.get()) + offset;
   }
   void read(std::FILE* from) {
-    if (bytes_ && std::fread(data, 1, bytes_, from) != bytes_) throw std::runtime_error("the case is short");
+    if (bytes_ && std::fread(data, 1, bytes_, from) != bytes_)
+      throw std::runtime_error("the case is short");
   }
   void write(std::FILE* to) const {
-    if (bytes_ && std::fwrite(data, 1, bytes_, to) != bytes_) throw std::runtime_error("no room to write");
+    if (bytes_ && std::fwrite(data, 1, bytes_, to) != bytes_)
+      throw std::runtime_error("no room to write");
   }
   char* data;
 
@@ -81,7 +83,8 @@ void run(std::FILE* from, std::FILE* to) {
     table.back().s = p.state[2].data;
     table.back().step = reinterpret_cast<float*>(p.state[3].data);
   }
-  if (const std::string problem = cuda_problem(0); !problem.empty()) throw std::runtime_error(problem);
+  if (const std::string problem = cuda_problem(0); !problem.empty())
+    throw std::runtime_error(problem);
   CudaSteps cuda(0, indices, table, group_count);
   Memory memory(0, cuda.image().size());
   std::memcpy(memory.data, cuda.image().data(), cuda.image().size());

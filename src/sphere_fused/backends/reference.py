@@ -92,7 +92,18 @@ def decide(
     def inner(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return (a * b).sum(dim=inside, keepdim=True) if inside else a * b
 
-    gram = Gram(inner(w, w), inner(w, x), inner(x, x), inner(w, g), inner(g, g), inner(g, x))
+    ww, wg = inner(w, w), inner(w, g)
+    tangent = g - wg / ww * w if rule.direction == "previous" else g
+    gram = Gram(
+        ww=ww,
+        wx=inner(w, x),
+        xx=inner(x, x),
+        wg=wg,
+        gg=inner(g, g),
+        gx=inner(g, x),
+        hh=inner(tangent, tangent),
+        hx=inner(tangent, x),
+    )
     update = rule.step(gram, s, h)
     if rule.land is None:
         return update

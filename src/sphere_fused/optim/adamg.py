@@ -29,14 +29,12 @@ from sphere_fused.segments import Dims
 def adamg(gram: Gram, s: Scalar, h: Hyper) -> Update:
     r = sqrt(gram.ww)
     wg = gram.wg / r
-    wx = gram.wx / r
-    hh = maximum(gram.gg - wg * wg, 0.0)
-    clip = where(hh > 0, minimum(h.grad_clip / sqrt(hh), 1.0), 1.0)
+    clip = where(gram.hh > 0, minimum(h.grad_clip / sqrt(gram.hh), 1.0), 1.0)
     # x is the old moment, and the new one beta1 x + p (g - wg w/r): a clipped g loses no digits.
     p = h.gain1 * clip
-    mm = h.beta1 * h.beta1 * gram.xx + 2.0 * h.beta1 * p * (gram.gx - wg * wx) + p * p * hh
+    mm = h.beta1 * h.beta1 * gram.xx + 2.0 * h.beta1 * p * gram.hx + p * p * gram.hh
     norm = sqrt(maximum(mm, 0.0))
-    s = h.beta2 * s + h.gain2 * clip * clip * hh
+    s = h.beta2 * s + h.gain2 * clip * clip * gram.hh
     k = h.lr * sqrt(h.bc2) / (h.bc1 * sqrt(s + h.eps))
     angle = k * norm
     sinc = where(angle < 1e-4, 1.0 - angle * angle / 6.0, sin(angle) / angle)
