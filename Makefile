@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find src csrc tests/oracles -type f -not -path '*/__pycache__/*' -not -name '*.egg-info')
-CXX_FILES := $(filter-out %.gen.h, $(shell find csrc -name '*.h' -o -name '*.cpp'))
+CXX_FILES := $(filter-out %.gen.h, $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'))
+# A warning about a kernel is an error here; not in a user's pip install, whose nvcc may be newer.
+export NVCC_APPEND_FLAGS += -Werror=all-warnings
 
-.PHONY: demo test bench lint gen clean
+.PHONY: demo test bench gpu lint gen clean
 
 demo: .venv/installed
 	$(BIN)/python -m sphere_fused demo
@@ -16,7 +18,6 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/bench.py --json benchmarks/results/cpu.json
 
 # On a machine with a GPU, with the torch that PYTHON has and no network; see benchmarks/gpu.py.
-.PHONY: gpu
 RESULTS ?= benchmarks/results
 gpu:
 	$(PYTHON) benchmarks/gpu.py --output $(RESULTS)

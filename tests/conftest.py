@@ -7,7 +7,7 @@ from sphere_fused.backends import BACKENDS
 
 
 def skip_unless_available(name: str) -> str:
-    reasons = BACKENDS[name].unavailable()
+    reasons = BACKENDS[name].unavailable(torch.device("cpu"))
     if reasons:
         pytest.skip(f"the {name} backend cannot run here: {'; '.join(reasons)}")
     return name

@@ -18,6 +18,9 @@ def test_info_names_every_backend(tmp_path: Path) -> None:
     for name in ("native", "triton", "reference"):
         assert f"backend {name}" in done.stdout
     assert "built: compiler" in done.stdout
+    assert "built: CUDA" in done.stdout
+    # Whether or not the kernels were built, and a driver is there.
+    assert "  on GPUs" in done.stdout
 
 
 def test_selftest_passes(tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ each_width = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, to
 Kind = tuple[tuple[int, ...], tuple[int, ...] | None]  # a shape and its channel_dims
 # Either side of every edge of csrc/cuda/policy.h, for each size of a number: a vector, a warp, rows
 # that a warp holds, rows that a block holds.
-LENGTHS = (2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 127, 128, 129, 147, 511, 512, 513, 1023, 1024, 1025)
-LENGTHS += (1032, 4095, 4096, 4097, 8191, 8192, 8193, 8200)
+LENGTHS = (2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 127, 128, 129, 147, 255, 256, 257, 511, 512, 513, 767)
+LENGTHS += (768, 769, 776, 1024, 1025, 2047, 2048, 2049, 4095, 4096, 4097, 8191, 8192, 8193, 8200)
 KINDS: list[Kind] = [((5 if d < 4000 else 2, d), (0,)) for d in LENGTHS]
 KINDS += [((n, 9), (0,)) for n in (1, 8, 17, 301)]
 KINDS += [((n,), (0,)) for n in (1, 31, 1023, 1024, 1025, 2047, 2049, 9001)]

@@ -61,7 +61,7 @@ def test_the_compiled_backend_runs_here() -> None:
     """Otherwise its tests are skipped, and a broken build looks green."""
     if os.environ.get("SPHERE_FUSED_NATIVE") == "0":
         pytest.skip("SPHERE_FUSED_NATIVE=0 asks for an installation without compiled code")
-    assert BACKENDS["native"].unavailable() == []
+    assert BACKENDS["native"].unavailable(torch.device("cpu")) == []
 
 
 def test_the_compiled_backend_is_what_runs_by_itself(

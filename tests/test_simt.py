@@ -1,4 +1,4 @@
-"""The CUDA kernels themselves, run on the CPU by tests/simt under sanitizers, against the oracle."""
+"""The CUDA kernels, run on the CPU by tests/simt under sanitizers, against the oracle."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ KERNELS = {
 }
 DTYPES = list(KERNELS)
 DTYPE_IDS = [f"{str(w)[6:]}-{str(g)[6:]}" for w, g in DTYPES]
-# Rows around every length at which something changes: a vector, a warp, and the tiers, which end at
-# 768 and 8192 elements, or 256 and 2048 of float64.
-SHORT = [1, 2, 3, 4, 5, 7, 8, 9, 16, 27, 31, 32, 33, 127, 128, 129, 147]
+# Rows around every length at which something changes: a vector, a warp, and where the tiers end,
+# which policy_test.cpp asserts: at 768 and 8192 elements, 512 and 4096 for AdamG, 256 and 2048 of
+# float64.
+SHORT = [1, 2, 3, 4, 5, 7, 8, 9, 16, 27, 31, 32, 33, 127, 128, 129, 147, 511, 512, 513, 520]
 TIERS = {
-    torch.float32: [767, 768, 769, 776, 1023, 1024, 1025, 8191, 8192, 8193, 8200, 20_001, 20_000],
-    torch.float64: [255, 256, 257, 260, 511, 512, 513, 2047, 2048, 2049, 2052, 5001, 5000],
+    torch.float32: [767, 768, 769, 776, 1025, 4095, 4096, 4097, 8191, 8192, 8193, 8200, 20_001],
+    torch.float64: [255, 256, 257, 260, 1025, 2047, 2048, 2049, 2052, 5001, 5000],
 }
 Run = Callable[..., list[tuple[Tensor, dict[str, Any]]]]
 

@@ -27,9 +27,9 @@ struct Elements {
   T* m;  // null where none is kept
 
   __device__ Elements(const Segments& at, int64_t first)
-      : w(global(static_cast<W*>(at.w) + first)),
-        g(global(static_cast<const G*>(at.g) + first)),
-        m(at.m ? global(static_cast<T*>(at.m) + first) : nullptr) {}
+      : w(static_cast<W*>(at.w) + first),
+        g(static_cast<const G*>(at.g) + first),
+        m(at.m ? static_cast<T*>(at.m) + first : nullptr) {}
 
   // The first look: reads w and g, and makes x of m.
   template <Direction kDirection, int kStride, int kCount, class Index>
@@ -113,7 +113,7 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, const Elements
   const Hyper<T>& h = hyper_of<T>(entry);
   const int dim = int(at.dim);
   T* const s = at.s ? static_cast<T*>(at.s) + index : nullptr;
-  const T old_s = s ? *s : T(0);
+  const T old_s = s ? *global(s) : T(0);
 
   T w[kChunks][kVector], x[kChunks][kVector];
   Gram<T> gram{};
@@ -144,7 +144,7 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, const Elements
     }
   };
   const Update<T> u = decide<kDirection>(at.rule, gram, old_s, h, measured);
-  if (s && group.leads()) *s = u.s;
+  if (s && group.leads()) *global(s) = u.s;
 
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
@@ -169,7 +169,7 @@ __device__ __forceinline__ void step_read_twice(const Entry& entry, const Elemen
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
   T* const s = at.s && mine.end > 0 ? static_cast<T*>(at.s) + index : nullptr;
-  const T old_s = s ? *s : T(0);
+  const T old_s = s ? *global(s) : T(0);
 
   // Sums run in T over kPartial elements, whose sums are then added in double.
   Gram<double> total{};
@@ -190,7 +190,7 @@ __device__ __forceinline__ void step_read_twice(const Entry& entry, const Elemen
     return measure<kDirection>(group, segment, one_by_one, h, of, needed);
   };
   const Update<T> u = decide<kDirection>(at.rule, gram, old_s, h, measured);
-  if (s && group.leads()) *s = u.s;
+  if (s && group.leads()) *global(s) = u.s;
 
   sweep<kDirection, kStride, kCount>(
       segment, mine, h,

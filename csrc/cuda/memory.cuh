@@ -33,7 +33,7 @@ __device__ __forceinline__ E narrowed(T value) {
   else return value;
 }
 
-// A pointer from a table, of which the compiler cannot know that it leads to global memory.
+// A pointer out of a table: the compiler cannot see that it leads to global memory.
 template <class E>
 __device__ __forceinline__ E* global(E* data) {
 #ifndef __SIMT__
@@ -52,6 +52,7 @@ __device__ __forceinline__ bool is_packed(const E* data, Index first, Index end)
 // A thread's elements, of which those from `end` on read as 0.
 template <int kStride, int kVector, class T, class E, class Index>
 __device__ __forceinline__ void load(const E* data, Index first, Index end, T (&out)[kVector]) {
+  data = global(data);
   if (is_packed<kStride, kVector>(data, first, end)) {
     const auto pack = *reinterpret_cast<const Pack<E, kVector>*>(data + first);
 #pragma unroll
@@ -66,6 +67,7 @@ __device__ __forceinline__ void load(const E* data, Index first, Index end, T (&
 
 template <int kStride, int kVector, class T, class E, class Index>
 __device__ __forceinline__ void store(E* data, Index first, Index end, const T (&in)[kVector]) {
+  data = global(data);
   if (is_packed<kStride, kVector>(data, first, end)) {
     Pack<E, kVector> pack;
 #pragma unroll

@@ -33,7 +33,7 @@ inline constexpr int kBlocksPerProcessor = 2;
 // costs registers: more elements than these would spill.
 SPHERE_ANYWHERE int held_by(int threads, int size, bool previous) {
   if (size == 8) return 8;
-  return threads == kWarp || previous ? 24 : 32;
+  return previous ? 16 : threads == kWarp ? 24 : 32;
 }
 // Adjacent columns that one block steps; its warps share their elements.
 inline constexpr int kStrip = kWarp;

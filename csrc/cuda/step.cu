@@ -16,7 +16,7 @@ __device__ __forceinline__ void step_elements(const Entry& entry, int64_t piece)
   constexpr int kVector = Elements<W, G>::kVector;
   const Segments& at = entry.at;
   const Elements<W, G> all(at, 0);
-  T* const second = global(static_cast<T*>(at.s));
+  T* const second = static_cast<T*>(at.s);
   const Hyper<T>& h = hyper_of<T>(entry);
   const int64_t first = first_of(true, kVector, kThreads, piece, threadIdx.x);
   const Update<T> u = step(at.rule, Gram<T>{}, T(0), h);

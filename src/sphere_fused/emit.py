@@ -67,7 +67,7 @@ class Emitter:
     """Emits one function of a rule."""
 
     def __init__(self, function: Callable[..., Update], previous: bool) -> None:
-        self.previous = previous
+        self.absent = () if previous else ("wg", "gx", "hh", "hx")
         self.name = function.__name__
         self.source = source_of(function)
         self.comments = comments(self.source)
@@ -88,10 +88,8 @@ class Emitter:
                 if name not in self.known:
                     raise self.error(node, f"'{name}' is neither an argument nor assigned before")
                 return name
-            case ast.Attribute(value=ast.Name(id="gram"), attr="wg" | "gx" | "hh" | "hx" as attr) if (
-                not self.previous
-            ):
-                raise self.error(node, f'{attr} is measured only where direction="previous"')
+            case ast.Attribute(value=ast.Name(id="gram"), attr=name) if name in self.absent:
+                raise self.error(node, f'{name} is measured only where direction="previous"')
             case ast.Attribute(value=ast.Name(id=name), attr=attribute):
                 return f"{name}.{attribute}"
             case ast.UnaryOp(op=ast.USub(), operand=operand):

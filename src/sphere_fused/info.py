@@ -34,7 +34,9 @@ def main(arguments: list[str]) -> int:
         table = hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
         rows.append(("tensors checked", "in C" if table else "in Python: torch lacks the C table"))
     for name, backend in BACKENDS.items():
-        rows.append((f"backend {name}", "; ".join(backend.unavailable()) or "available"))
+        for what, device in ((f"backend {name}", "cpu"), ("  on GPUs", "cuda")):
+            reasons = backend.unavailable(torch.device(device))
+            rows.append((what, "; ".join(reasons) or "available"))
     width = max(len(what) for what, _ in rows)
     for what, value in rows:
         print(f"{what:<{width}}  {value}")

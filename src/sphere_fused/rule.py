@@ -100,8 +100,9 @@ class Rule:
             step ended. The backend supplies the landing's products, from the Gram or, where that
             would cancel, measured on the new point itself. Such a rule leaves a_g at 0.
         direction: what x is. "moment": the updated first moment. "previous": the first moment
-            before the update, which move 4 then updates; such a rule has no `land`. "adam": Adam's elementwise direction
-            (m/bc1) / (sqrt(v/bc2) + eps); m is then stored as updated, whatever b_* say.
+            before the update, which move 4 then updates; such a rule has no `land`. "adam":
+            Adam's elementwise direction (m/bc1) / (sqrt(v/bc2) + eps); m is then stored as
+            updated, whatever b_* say.
         second_moment: what `exp_avg_sq` holds: one number per "segment" (it is the rule's s), one
             per "element", or None.
     """

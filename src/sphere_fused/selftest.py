@@ -1,4 +1,4 @@
-"""`python -m sphere_fused selftest`: every optimizer on every backend of this machine.
+"""`python -m sphere_fused selftest`: every optimizer on every backend and device of this machine.
 
 Each run is compared with a float64 oracle that shares no code with the package. Shown is the
 error as a share of what is allowed: twice the error of a straightforward transcription in the same
@@ -7,6 +7,7 @@ precision, and a little. Above 1 is a failure.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -17,7 +18,8 @@ from sphere_fused.backends import BACKENDS
 from sphere_fused.oracles import tolerance
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-SHAPES = ((16, 3, 3, 3), (8, 16, 3, 3), (33, 27), (1, 100_003), (257,))
+# On a GPU each length of row is another kernel's.
+SHAPES = ((16, 3, 3, 3), (8, 16, 3, 3), (33, 27), (8, 1000), (8, 4608), (1, 100_003), (257,))
 STEPS = 4
 
 
@@ -48,19 +50,20 @@ def worst_share(name: str, backend: str, dtype: torch.dtype, device: str) -> flo
 
 
 def main(arguments: list[str]) -> int:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     failed = False
-    print(f"on {device}; error / allowed error, at most 1\n")
+    print("error / allowed error, at most 1\n")
     head = "  ".join(f"{str(dtype)[6:]:>9}" for dtype in DTYPES)
-    print(f"{'optimizer':<10}{'backend':<11}{head}")
-    for backend, module in BACKENDS.items():
-        if reasons := module.unavailable():
-            print(f"{'(all)':<10}{backend:<11}not run: {'; '.join(reasons)}")
+    print(f"{'optimizer':<10}{'backend':<19}{head}")
+    for device, (backend, module) in itertools.product(devices, BACKENDS.items()):
+        where = f"{backend} on {device}"
+        if reasons := module.unavailable(torch.device(device)):
+            print(f"{'(all)':<10}{where:<19}not run: {'; '.join(reasons)}")
             continue
         for name in sphere_fused.__all__:
             shares = [worst_share(name, backend, dtype, device) for dtype in DTYPES]
             failed |= any(share > 1.0 for share in shares)
             cells = "  ".join(f"{share:9.2f}" for share in shares)
-            print(f"{name:<10}{backend:<11}{cells}")
+            print(f"{name:<10}{where:<19}{cells}")
     print("\nFAILED: see the entries above 1" if failed else "\nall within what is allowed")
     return int(failed)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from sphere_fused.optim import RULES
 from sphere_fused.optim.base import SphereOptimizer
 from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan
-from torch import Tensor
 
 RULE_NAMES = [rule.name for rule in RULES]
 

@@ -1,6 +1,6 @@
 """The backends and the choice between them.
 
-A backend is a module with NAME; `unavailable()`, the reasons why it cannot run on this machine;
+A backend is a module with NAME; `unavailable(device)`, the reasons why it cannot run there;
 `reasons(entry)`, those why it cannot step that parameter; and `prepare(plan, indices)`, which
 returns a function of the groups' hyperparameters that steps those entries of a plan that is ready.
 """

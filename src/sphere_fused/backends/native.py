@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -15,35 +16,38 @@ NAME = "native"
 MOST_BLOCKS = 2**31 - 1
 
 
-def unavailable() -> list[str]:
+def unavailable(device: torch.device) -> list[str]:
     if planning.compiled is None:
         return [
             f"the compiled module is missing: {planning.compiled_import_error} (it is built by "
             "`pip install .` with a C++20 compiler and without SPHERE_FUSED_NATIVE=0)"
         ]
-    return []
+    if device.type == "cpu":
+        return []
+    if device.type != "cuda":
+        return [f"it has no kernels for {device.type} tensors"]
+    problem = cuda_problem(device.index or 0)
+    return [problem] if problem else []
 
 
 @functools.cache
 def cuda_problem(device: int) -> str:
     """What keeps the kernels from running on that GPU, or ''. Initializes CUDA."""
-    assert planning.compiled is not None
-    if not hasattr(planning.compiled, "cuda_problem"):
-        return f"the CUDA kernels were {planning.compiled.BUILD['CUDA']}"
+    compiled: Any = planning.compiled
+    if not hasattr(compiled, "cuda_problem"):
+        return f"the CUDA kernels were {compiled.BUILD['CUDA']}"
     if torch.version.hip is not None:
-        return "there are no kernels for AMD GPUs"
-    return planning.compiled.cuda_problem(device)
+        return "it has no kernels for AMD GPUs"
+    problem = compiled.cuda_problem(device)
+    if not problem and not torch.cuda.is_available():
+        return f"torch {torch.__version__} finds no GPU"
+    return str(problem)
 
 
 def reasons(entry: Entry) -> list[str]:
+    found = unavailable(entry.param.device)
     if planning.compiled is None:
-        return unavailable()
-    found = []
-    device = entry.param.device
-    if device.type not in ("cpu", "cuda"):
-        found.append(f"it has no kernels for {device.type} tensors")
-    elif device.type == "cuda" and (problem := cuda_problem(device.index)):
-        found.append(problem)
+        return found
     if entry.geometry is None:
         found.append(
             f"shape {tuple(entry.param.shape)} with strides {entry.param.stride()} and "
@@ -78,7 +82,7 @@ class OnGpu:
 
     def __init__(self, plan: Plan, device: torch.device, indices: list[int]) -> None:
         self._plan, self._device, self._indices = plan, device, indices
-        self._steps = None
+        self._steps: Any = None
 
     def __call__(self, hypers: list[GroupHyper]) -> None:
         with torch.cuda.device(self._device):
@@ -95,8 +99,8 @@ class OnGpu:
             )
 
     def _lay_out(self, groups: int) -> None:
-        assert planning.compiled is not None
-        self._steps = planning.compiled.CudaSteps(
+        compiled: Any = planning.compiled
+        self._steps = compiled.CudaSteps(
             self._plan.native, self._device.index, self._indices, groups
         )
         image = torch.frombuffer(bytearray(self._steps.image()), dtype=torch.uint8)

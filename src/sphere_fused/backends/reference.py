@@ -13,7 +13,9 @@ from sphere_fused.rule import Gram, Hyper, Landing, Rule, Update
 NAME = "reference"
 
 
-def unavailable() -> list[str]:
+def unavailable(device: torch.device) -> list[str]:
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return ["torch finds no GPU"]
     return []
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import torch
+
 from sphere_fused.plan import Entry
 
 NAME = "triton"
 
 
-def unavailable() -> list[str]:
+def unavailable(device: torch.device) -> list[str]:
     return ["the Triton kernels are not written yet"]
 
 
 def reasons(entry: Entry) -> list[str]:
-    return unavailable()
+    return unavailable(entry.param.device)

@@ -1,0 +1,154 @@
+"""What compilers made of the CUDA code: index arithmetic, and the machine code of every kernel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from sphere_fused import plan
+
+# What setup.py compiles for where no GPU is present and nothing else is asked for.
+ARCHITECTURES = ["sm_80", "sm_90", "sm_100"]
+DTYPE_SETS = 7
+TIERS = ["elements", "warp rows", "block rows", "long rows", "columns"]
+DIRECTIONS = ["moment", "previous", "adam"]
+# __launch_bounds__(256, 2): two blocks share the 65,536 registers of a multiprocessor.
+MOST_REGISTERS = 65_536 // (2 * 256)
+
+
+def test_index_arithmetic_far_beyond_32_bits() -> None:
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no c++ to compile the assertions of policy_test.cpp")
+    source = Path(__file__).parent / "policy_test.cpp"
+    command = [compiler, "-std=c++20", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def tool(name: str) -> str:
+    """A disassembler: Triton brings them, and so does the CUDA toolkit."""
+    spec = importlib.util.find_spec("triton")
+    folders = (
+        [str(Path(spec.origin).parent / "backends/nvidia/bin")] if spec and spec.origin else []
+    )
+    folders += [f"{os.environ['CUDA_HOME']}/bin"] if "CUDA_HOME" in os.environ else []
+    found = shutil.which(name, path=os.pathsep.join([*folders, os.environ.get("PATH", "")]))
+    if found is None:
+        pytest.skip(f"there is no {name}: neither Triton nor the CUDA toolkit is installed")
+    return found
+
+
+@cache
+def module_path() -> str:
+    if plan.compiled is None:
+        pytest.skip(f"the compiled module is missing: {plan.compiled_import_error}")
+    if (built := plan.compiled.BUILD["CUDA"]).startswith("not built"):
+        pytest.skip(f"the CUDA kernels were {built}")
+    return str(plan.compiled.__file__)
+
+
+class Kernel(NamedTuple):
+    """A kernel by what its mangled name says."""
+
+    architecture: str
+    tier: str
+    vectors: bool
+    direction: str
+    dtypes: str
+
+
+def kernel(architecture: str, mangled: str) -> Kernel | None:
+    """None for the kernel that begins a step."""
+    found = re.search(r"step_unitsILNS_4TierE(\d)ELb(\d)ELNS_9DirectionE(\d)E(\w+)EEvNS", mangled)
+    if found is None:
+        assert "begin_entries" in mangled, mangled
+        return None
+    tier, vectors, direction = (int(n) for n in found.groups()[:3])
+    return Kernel(architecture, TIERS[tier], bool(vectors), DIRECTIONS[direction], found[4])
+
+
+@cache
+def resources() -> list[tuple[Kernel | None, dict[str, int]]]:
+    command = [tool("cuobjdump"), "--dump-resource-usage", module_path()]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = []
+    architecture = name = ""
+    for line in listing.splitlines():
+        if match := re.match(r"arch = (\w+)", line):
+            architecture = match[1]
+        elif match := re.match(r" Function (\S+):", line):
+            name = match[1]
+        elif line.startswith("  REG:"):
+            numbers = {k: int(n) for k, n in re.findall(r"(\w+):(\d+)", line)}
+            found.append((kernel(architecture, name), numbers))
+    return found
+
+
+def test_every_kernel_is_there_for_every_architecture() -> None:
+    per_dtypes = 2 + 2 * (3 * 2 + 1)  # elements; rows of three tiers, as vectors or not; columns
+    expected = (
+        ARCHITECTURES
+        if plan.compiled and "8.0, 9.0, 10.0" in plan.compiled.BUILD["CUDA"]
+        else sorted({k.architecture for k, _ in resources() if k})
+    )
+    counts = Counter(k.architecture for k, _ in resources() if k)
+    assert dict(counts) == dict.fromkeys(expected, DTYPE_SETS * per_dtypes)
+
+
+def test_no_kernel_has_a_stack_or_too_many_registers() -> None:
+    for which, used in resources():
+        assert used["STACK"] == 0, (which, used)
+        assert used["LOCAL"] == 0, (which, used)
+        assert used["SHARED"] <= 1024, (which, used)  # what the driver reserves; ours is dynamic
+        assert used["REG"] <= MOST_REGISTERS, (which, used)
+
+
+def instructions() -> dict[Kernel, Counter[str]]:
+    """How often each kernel has each instruction that moves memory."""
+    wanted = re.compile(r"\b((?:LDG|STG|LDL|STL|LD|ST)(?:\.[A-Z0-9_]+)+)\s")
+    found: dict[Kernel, Counter[str]] = {}
+    environment = {**os.environ, "PATH": f"{Path(tool('nvdisasm')).parent}:{os.environ['PATH']}"}
+    command = [tool("cuobjdump"), "--dump-sass", module_path()]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as dump:
+        assert dump.stdout is not None
+        architecture, which = "", None
+        for line in dump.stdout:
+            if "Function :" in line:
+                which = kernel(architecture, line.split(":")[1].strip())
+                if which:
+                    found[which] = Counter()
+            elif line.startswith("arch = "):
+                architecture = line.split()[2]
+            elif which and (match := wanted.search(line)):
+                found[which][match[1]] += 1
+    assert dump.returncode == 0
+    return found
+
+
+def test_memory_is_moved_128_bits_at_a_time_and_nothing_spills() -> None:
+    kernels = instructions()
+    assert len(kernels) == len([k for k, _ in resources() if k])
+    for which, counts in kernels.items():
+        local = [name for name in counts if name.startswith(("LDL", "STL"))]
+        assert not local, (which, local)
+        generic = [name for name in counts if name.startswith(("LD.", "ST."))]
+        assert not generic, (which, generic)
+        if which.tier == "elements" or which.vectors:
+            # w, g and m are read, w and m written; Adam's v besides.
+            arrays = 3 + (which.direction == "adam")
+            wide_loads = sum(n for name, n in counts.items() if re.match(r"LDG\..*128", name))
+            wide_stores = sum(n for name, n in counts.items() if re.match(r"STG\..*128", name))
+            assert wide_loads >= arrays, (which, counts)
+            assert wide_stores >= arrays - 1, (which, counts)
