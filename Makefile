@@ -3,8 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := $(shell find src csrc tests/oracles -type f -not -path '*/__pycache__/*' -not -name '*.egg-info')
 CXX_FILES := $(filter-out %.gen.h, $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'))
-# A warning about a kernel is an error here; not in a user's pip install, whose nvcc may be newer.
-export NVCC_APPEND_FLAGS += -Werror=all-warnings
 
 .PHONY: demo test bench gpu lint gen clean
 
@@ -36,6 +34,8 @@ gen: .venv/installed
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
+# A warning about a kernel is an error here; not in a user's pip install, whose nvcc may be newer.
+.venv/installed: export NVCC_APPEND_FLAGS += -Werror=all-warnings
 .venv/installed: .venv/bin/python $(SOURCES) setup.py pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[demo,lint,test]'
 	touch $@
