@@ -93,7 +93,9 @@ SPHERE_INLINE Update<T> decide(int rule, Gram<T> gram, T s, const Hyper<T>& h, M
     const bool cancels = gram.hh < gram.gg / kCancelling;
     const Tangent<T> measured = measure(radial, cancels);
     if (cancels) gram.hh = measured.hh, gram.hx = measured.hx;
-    return step(rule, gram, s, h);
+    Update<T> u = step(rule, gram, s, h);
+    u.radial = radial;
+    return u;
   } else {
     const Update<T> u = step(rule, gram, s, h);
     if (!lands(rule)) return u;
@@ -112,14 +114,14 @@ SPHERE_INLINE Update<T> decide(int rule, Gram<T> gram, T s, const Hyper<T>& h, M
 template <Direction kDirection, class V, class T>
 SPHERE_INLINE V new_weight(V w, V x, V g, const Update<T>& u) {
   V y = u.a_w * w + u.a_x * x;
-  if constexpr (kDirection == kPrevious) y += u.a_g * g;
+  if constexpr (kDirection == kPrevious) y += u.a_h * (g - u.radial * w);
   return y;
 }
 
 template <Direction kDirection, class V, class T>
 SPHERE_INLINE V new_moment(V w, V x, V g, const Update<T>& u) {
   V m = u.b_w * w + u.b_x * x;
-  if constexpr (kDirection == kPrevious) m += u.b_g * g;
+  if constexpr (kDirection == kPrevious) m += u.b_h * (g - u.radial * w);
   return m;
 }
 

@@ -62,10 +62,11 @@ struct Update {
   T s;
   T a_w;
   T a_x;
-  T a_g = T(0.0);
+  T a_h = T(0.0);
   T b_w = T(0.0);
   T b_x = T(1.0);
-  T b_g = T(0.0);
+  T b_h = T(0.0);
+  T radial = T(0.0);  // of h = g - radial w; the backend fills it in
 };
 
 inline namespace SPHERE_ISA {
@@ -121,9 +122,8 @@ SPHERE_INLINE Update<T> adamg(
     [[maybe_unused]] T s,
     [[maybe_unused]] const Hyper<T>& h) {
   const auto r = sqrt(gram.ww);
-  const auto wg = gram.wg / r;
   const auto clip = where(gram.hh > T(0), minimum(h.grad_clip / sqrt(gram.hh), T(1.0)), T(1.0));
-  // x is the old moment, and the new one beta1 x + p (g - wg w/r): a clipped g loses no digits.
+  // x is the old moment, and the new one beta1 x + p h: a clipped h loses no digits.
   const auto p = h.gain1 * clip;
   const auto mm = h.beta1 * h.beta1 * gram.xx + T(2.0) * h.beta1 * p * gram.hx + p * p * gram.hh;
   const auto norm = sqrt(maximum(mm, T(0.0)));
@@ -131,13 +131,11 @@ SPHERE_INLINE Update<T> adamg(
   const auto k = h.lr * sqrt(h.bc2) / (h.bc1 * sqrt(s + h.eps));
   const auto angle = k * norm;
   const auto sinc = where(angle < T(0.0001), T(1.0) - angle * angle / T(6.0), sin(angle) / angle);
-  const auto a_w = (cos(angle) + sinc * k * p * wg) / r;
   const auto a_x = -sinc * k * h.beta1;
-  const auto a_g = -sinc * k * p;
-  const auto b_w = (norm * sin(angle) - cos(angle) * p * wg) / r;
+  const auto a_h = -sinc * k * p;
   const auto b_x = cos(angle) * h.beta1;
-  const auto b_g = cos(angle) * p;
-  return {.s = s, .a_w = a_w, .a_x = a_x, .a_g = a_g, .b_w = b_w, .b_x = b_x, .b_g = b_g};
+  const auto b_h = cos(angle) * p;
+  return {.s = s, .a_w = cos(angle) / r, .a_x = a_x, .a_h = a_h, .b_w = norm * sin(angle) / r, .b_x = b_x, .b_h = b_h};
 }
 
 template <class T>

@@ -73,7 +73,7 @@ SPHERE_INLINE void fold(Gram<double>& total, const Gram<V>& part) {
 
 template <class T, class From>
 SPHERE_INLINE Update<T> rounded(const Update<From>& a) {
-  return {T(a.s), T(a.a_w), T(a.a_x), T(a.a_g), T(a.b_w), T(a.b_x), T(a.b_g)};
+  return {T(a.s), T(a.a_w), T(a.a_x), T(a.a_h), T(a.b_w), T(a.b_x), T(a.b_h), T(a.radial)};
 }
 
 // Calls at(i, V{}) for the vectors of n elements and at(i, T{}) for the rest.

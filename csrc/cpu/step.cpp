@@ -140,9 +140,9 @@ struct Parameter {
                               inner, totals[c], h);
     }
     const Update<V> u = {gather(one, &Update<T>::s),   gather(one, &Update<T>::a_w),
-                         gather(one, &Update<T>::a_x), gather(one, &Update<T>::a_g),
+                         gather(one, &Update<T>::a_x), gather(one, &Update<T>::a_h),
                          gather(one, &Update<T>::b_w), gather(one, &Update<T>::b_x),
-                         gather(one, &Update<T>::b_g)};
+                         gather(one, &Update<T>::b_h), gather(one, &Update<T>::radial)};
     for (int64_t d = 0; d < dim; ++d) write<kDirection, V>(strip, d * inner, h, u);
   }
 

@@ -5,9 +5,9 @@ A backend does the same four moves on every segment; an optimizer only supplies 
     1  moments   m <- beta1 m + (1-beta1) g, and v likewise where v is kept per element
     2  Gram      the inner products of w, x and g over the segment
     3  rule      (Gram, s, Hyper) -> Update                       the optimizer
-    4  combine   w <- a_w w + a_x x + a_g g;  m <- b_w w + b_x x + b_g g
+    4  combine   w <- a_w w + a_x x + a_g h;  m <- b_w w + b_x x + b_g h
 
-A rule may use the named tuples below, + - * /, comparisons, & and |, and the functions of this
+h is the gradient without its radial part, as in Gram. A rule may use the named tuples below, + - * /, comparisons, & and |, and the functions of this
 module. Its source is read by `sphere_fused.emit`, so it must live in a file.
 """
 
@@ -79,10 +79,11 @@ class Update(NamedTuple):
     s: Scalar
     a_w: Scalar
     a_x: Scalar
-    a_g: Scalar = 0.0
+    a_h: Scalar = 0.0
     b_w: Scalar = 0.0
     b_x: Scalar = 1.0
-    b_g: Scalar = 0.0
+    b_h: Scalar = 0.0
+    radial: Scalar = 0.0  # of h = g - radial w; the backend fills it in
 
 
 Step: TypeAlias = Callable[[Gram, Scalar, Hyper], Update]
@@ -98,7 +99,7 @@ class Rule:
         step: `(gram, s, hyper) -> Update`, the step itself.
         land: `(gram, landing, update, hyper) -> Update`, for a rule that needs to know where the
             step ended. The backend supplies the landing's products, from the Gram or, where that
-            would cancel, measured on the new point itself. Such a rule leaves a_g at 0.
+            would cancel, measured on the new point itself. Such a rule leaves a_h at 0.
         direction: what x is. "moment": the updated first moment. "previous": the first moment
             before the update, which move 4 then updates; such a rule has no `land`. "adam":
             Adam's elementwise direction (m/bc1) / (sqrt(v/bc2) + eps); m is then stored as

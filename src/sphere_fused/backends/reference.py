@@ -48,9 +48,10 @@ def step_parameter(entry: Entry, hyper: GroupHyper) -> None:
     update = decide(entry.rule, w, x, g, v, entry.inside, h)
 
     # Both before either is written: w, x and g may be the tensors in memory.
-    new_w = update.a_w * w + update.a_x * x + update.a_g * g
+    tangent = g - update.radial * w
+    new_w = update.a_w * w + update.a_x * x + update.a_h * tangent
     if entry.rule.direction != "adam":
-        m = update.b_w * w + update.b_x * x + update.b_g * g
+        m = update.b_w * w + update.b_x * x + update.b_h * tangent
     p.copy_(new_w)
     if entry.keeps_moment:
         state[entry.moment_key].copy_(m)
@@ -95,7 +96,8 @@ def decide(
         return (a * b).sum(dim=inside, keepdim=True) if inside else a * b
 
     ww, wg = inner(w, w), inner(w, g)
-    tangent = g - wg / ww * w if rule.direction == "previous" else g
+    radial = wg / ww if rule.direction == "previous" else 0.0
+    tangent = g - radial * w
     gram = Gram(
         ww=ww,
         wx=inner(w, x),
@@ -106,7 +108,7 @@ def decide(
         hh=inner(tangent, tangent),
         hx=inner(tangent, x),
     )
-    update = rule.step(gram, s, h)
+    update = rule.step(gram, s, h)._replace(radial=radial)
     if rule.land is None:
         return update
     y = update.a_w * w + update.a_x * x

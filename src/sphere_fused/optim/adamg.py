@@ -28,9 +28,8 @@ from sphere_fused.segments import Dims
 
 def adamg(gram: Gram, s: Scalar, h: Hyper) -> Update:
     r = sqrt(gram.ww)
-    wg = gram.wg / r
     clip = where(gram.hh > 0, minimum(h.grad_clip / sqrt(gram.hh), 1.0), 1.0)
-    # x is the old moment, and the new one beta1 x + p (g - wg w/r): a clipped g loses no digits.
+    # x is the old moment, and the new one beta1 x + p h: a clipped h loses no digits.
     p = h.gain1 * clip
     mm = h.beta1 * h.beta1 * gram.xx + 2.0 * h.beta1 * p * gram.hx + p * p * gram.hh
     norm = sqrt(maximum(mm, 0.0))
@@ -38,13 +37,19 @@ def adamg(gram: Gram, s: Scalar, h: Hyper) -> Update:
     k = h.lr * sqrt(h.bc2) / (h.bc1 * sqrt(s + h.eps))
     angle = k * norm
     sinc = where(angle < 1e-4, 1.0 - angle * angle / 6.0, sin(angle) / angle)
-    a_w = (cos(angle) + sinc * k * p * wg) / r
     a_x = -sinc * k * h.beta1
-    a_g = -sinc * k * p
-    b_w = (norm * sin(angle) - cos(angle) * p * wg) / r
+    a_h = -sinc * k * p
     b_x = cos(angle) * h.beta1
-    b_g = cos(angle) * p
-    return Update(s=s, a_w=a_w, a_x=a_x, a_g=a_g, b_w=b_w, b_x=b_x, b_g=b_g)
+    b_h = cos(angle) * p
+    return Update(
+        s=s,
+        a_w=cos(angle) / r,
+        a_x=a_x,
+        a_h=a_h,
+        b_w=norm * sin(angle) / r,
+        b_x=b_x,
+        b_h=b_h,
+    )
 
 
 class AdamG(AdamS):
