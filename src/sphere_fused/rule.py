@@ -7,7 +7,9 @@ A backend does the same four moves on every segment; an optimizer only supplies 
     3  rule      (Gram, s, Hyper) -> Update                       the optimizer
     4  combine   w <- a_w w + a_x x + a_g h;  m <- b_w w + b_x x + b_g h
 
-h is the gradient without its radial part, as in Gram. A rule may use the named tuples below, + - * /, comparisons, & and |, and the functions of this
+h is the gradient without its radial part, as in Gram.
+
+A rule may use the named tuples below, + - * /, comparisons, & and |, and the functions of this
 module. Its source is read by `sphere_fused.emit`, so it must live in a file.
 """
 
