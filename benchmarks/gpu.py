@@ -60,7 +60,7 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
         checks.append(
             Phase(
                 name,
-                45,
+                90,
                 script if dry_run else [*prefix, *script],
                 # Every tensor an allocation of its own, so that its bounds are known.
                 {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
@@ -75,9 +75,9 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
         Phase("build", 200, [python, "-m", "pip", "install", *install], build),
         Phase("info", 30, [python, "-m", "sphere_fused", "info"]),
         Phase("tests", 150, [python, *tests], {"SPHERE_FUSED_TEST_DEVICE": device}),
-        Phase("selftest", 60, [python, "-m", "sphere_fused", "selftest"]),
-        *checks,
         Phase("benchmark", 150, [*bench, str(scratch / "benchmark.json"), *tiny]),
+        *checks,
+        Phase("selftest", 60, [python, "-m", "sphere_fused", "selftest"]),
         # Last, because nobody knows how long inductor takes.
         Phase(
             "compiled",
@@ -193,9 +193,9 @@ def examine(dry_run: bool) -> dict[str, Any]:
     """What is here; exits with the reason if it will not do."""
     command = [sys.executable, str(BENCHMARKS / "environment.py"), *(["--dry-run"] * dry_run)]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
     except subprocess.TimeoutExpired:
-        raise SystemExit("make gpu gave up: torch did not find its GPU within 90 s") from None
+        raise SystemExit("make gpu gave up: torch did not find its GPU within 180 s") from None
     if done.returncode:
         raise SystemExit(done.stderr.strip().splitlines()[-1])
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -186,14 +186,15 @@ def results(
     for name, of_one in samples.items():
         size = traffic(shapes, dtype, per_segment="Adam," not in name)
         rate = size / median[name] / 1e6
-        copy_rate = traffic(shapes, dtype, per_segment=True) / median[COPY] / 1e6
         rows[name] = {
             "rounds": len(of_one),
             **{f"{of}_ms": quartiles([getattr(s, of) for s in of_one]) for of in Sample._fields},
             "bytes": size,
             "GB_per_s": round(rate, 2),
-            "share_of_copy": round(rate / copy_rate, 4),
         }
+        if COPY in median:
+            copy_rate = traffic(shapes, dtype, per_segment=True) / median[COPY] / 1e6
+            rows[name]["share_of_copy"] = round(rate / copy_rate, 4)
         if BASE in median:
             rows[name]["ratio_to_base"] = round(median[name] / median[BASE], 4)
     return rows

@@ -36,10 +36,11 @@ def benchmark(title: str, models: dict[str, Any]) -> list[str]:
                 lines.append(f"  {name:<28}{row['error']}".split("\n")[0])
                 continue
             device, wall, host = (row[f"{of}_ms"]["median"] for of in ("device", "wall", "host"))
+            share = f"{row['share_of_copy']:8.1%}" if "share_of_copy" in row else f"{'':8}"
             ratio = f"{row['ratio_to_base']:7.2f}" if "ratio_to_base" in row else ""
             lines.append(
                 f"  {name:<28}{device:>10.4f}{wall:>9.3f}{host:>9.3f}{row['GB_per_s']:>7.0f}"
-                f"{row['share_of_copy']:>8.1%}{ratio}"
+                f"{share}{ratio}"
             )
     return lines
 

@@ -397,3 +397,15 @@ def test_steps_follow_the_current_stream(name: str, count: int) -> None:
         last = stream
     torch.cuda.current_stream(DEVICE).wait_stream(last)
     assert_all_same(run.outcome(), expected)
+
+
+@only_on_gpu
+def test_capturing_a_step_is_refused() -> None:
+    run = Run("AdamSRT", FEW, 2).take()
+    kept = snapshot(run.optimizer)
+    with (
+        pytest.raises(RuntimeError, match="captured into a CUDA graph"),
+        torch.cuda.graph(torch.cuda.CUDAGraph()),
+    ):
+        run.optimizer.step()
+    assert_unchanged(run.optimizer, kept)

@@ -60,15 +60,11 @@ std::string cuda_problem(int device) {
            (error ? cudaGetErrorString(error) : "there is none");
   }
   if (device >= count) return "there is no GPU number " + std::to_string(device);
-  int before = 0;
-  cudaGetDevice(&before);
   cudaError_t error = cudaSetDevice(device);
   cudaFuncAttributes attributes;
   if (error == cudaSuccess)
     error = cudaFuncGetAttributes(&attributes, kFloat32Kernels.at[kMoment][true][kWarpRows]);
-  cudaSetDevice(before);
   if (error == cudaSuccess) return "";
-  cudaGetLastError();  // or torch would find it and take it for its own
   if (error == cudaErrorNoKernelImageForDevice) {
     return "the kernels were not built for this GPU: install sphere_fused again with "
            "TORCH_CUDA_ARCH_LIST set to its compute capability";

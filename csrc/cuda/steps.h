@@ -11,7 +11,7 @@
 
 namespace sphere_fused {
 
-// What keeps the kernels from running on GPU number `device`, or "".
+// What keeps the kernels from running on GPU number `device`, or "". Makes it the current one.
 std::string cuda_problem(int device);
 
 // The parameters of one plan that are on one device. Between steps everything they need lies in

@@ -223,7 +223,7 @@ class Plan:
         self._copies: dict[int, torch.Tensor] = {}
         self.native = None if compiled is None else self._native_plan(compiled)
         api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
-        self._watched = self.native is not None and api is not None
+        self._watched = self.native is not None and type(api).__name__ == "PyCapsule"
         if self._watched:
             # The compiled module borrows these, and what is in them.
             self._watched_objects = (

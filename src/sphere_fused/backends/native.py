@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,8 @@ from sphere_fused.plan import Entry, GroupHyper, Plan
 NAME = "native"
 # Blocks of one launch; CUDA takes no more.
 MOST_BLOCKS = 2**31 - 1
+# GPUs that the kernels are known to run on.
+_usable: set[int] = set()
 
 
 def unavailable(device: torch.device) -> list[str]:
@@ -30,18 +31,22 @@ def unavailable(device: torch.device) -> list[str]:
     return [problem] if problem else []
 
 
-@functools.cache
 def cuda_problem(device: int) -> str:
     """What keeps the kernels from running on that GPU, or ''. Initializes CUDA."""
+    if device in _usable:
+        return ""
     compiled: Any = planning.compiled
     if not hasattr(compiled, "cuda_problem"):
         return f"the CUDA kernels were {compiled.BUILD['CUDA']}"
     if torch.version.hip is not None:
         return "it has no kernels for AMD GPUs"
-    problem = compiled.cuda_problem(device)
-    if not problem and not torch.cuda.is_available():
-        return f"torch {torch.__version__} finds no GPU"
-    return str(problem)
+    if not torch.cuda.is_available():
+        return compiled.cuda_problem(device) or f"torch {torch.__version__} finds no GPU"
+    with torch.cuda.device(device):
+        problem = str(compiled.cuda_problem(device))
+    if not problem:
+        _usable.add(device)
+    return problem
 
 
 def reasons(entry: Entry) -> list[str]:
@@ -83,13 +88,19 @@ class OnGpu:
     def __init__(self, plan: Plan, device: torch.device, indices: list[int]) -> None:
         self._plan, self._device, self._indices = plan, device, indices
         self._steps: Any = None
+        self._memory: torch.Tensor
+        self._stream: torch.cuda.Stream
 
     def __call__(self, hypers: list[GroupHyper]) -> None:
         with torch.cuda.device(self._device):
-            stream = torch.cuda.current_stream()
+            if torch.cuda.is_current_stream_capturing():
+                raise RuntimeError(
+                    "a step cannot be captured into a CUDA graph yet: capture forward and "
+                    "backward, and call step() outside"
+                )
             if self._steps is None or not self._steps.fits(self._plan.native):
                 self._lay_out(len(hypers))
-                self._stream = stream
+            stream = torch.cuda.current_stream()
             if stream != self._stream:
                 # Its memory must not be handed out again while a step is still on that stream.
                 self._memory.record_stream(stream)
@@ -100,8 +111,9 @@ class OnGpu:
 
     def _lay_out(self, groups: int) -> None:
         compiled: Any = planning.compiled
-        self._steps = compiled.CudaSteps(
-            self._plan.native, self._device.index, self._indices, groups
-        )
-        image = torch.frombuffer(bytearray(self._steps.image()), dtype=torch.uint8)
-        self._memory = image.to(self._device)
+        steps = compiled.CudaSteps(self._plan.native, self._device.index, self._indices, groups)
+        image = torch.frombuffer(bytearray(steps.image()), dtype=torch.uint8)
+        # Together, because either may fail for want of memory, and a step be tried again.
+        memory = image.to(self._device)
+        self._steps, self._memory = steps, memory
+        self._stream = torch.cuda.current_stream()
