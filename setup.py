@@ -79,7 +79,7 @@ class Cuda:
             self.architectures = self._architectures()
 
     def _find(self) -> str:
-        wanted = os.environ.get("SPHERE_FUSED_CUDA", "auto")
+        wanted = os.environ.get("SPHERE_FUSED_CUDA") or "auto"
         if wanted not in ("0", "1", "auto"):
             raise SystemExit(f"SPHERE_FUSED_CUDA must be 0, 1 or auto, not {wanted!r}")
         if wanted == "0":
@@ -112,7 +112,9 @@ class Cuda:
         listed = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
         present = output_of("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
         names = listed or ";".join(sorted(set(present.split()))) or ARCHITECTURES
-        chosen = [name for name in re.split(r"[;,\s]+", names) if name]
+        chosen = list(dict.fromkeys(name for name in re.split(r"[;,\s]+", names) if name))
+        if not chosen:
+            raise SystemExit(f"TORCH_CUDA_ARCH_LIST={listed!r} names no compute capability")
         for name in chosen:
             if not re.fullmatch(r"\d+\.\d+[af]?(\+PTX)?", name):
                 raise SystemExit(
@@ -130,7 +132,9 @@ class Cuda:
         return [*NVCC_FLAGS, *self.host_compiler(), *generate]
 
     def host_compiler(self) -> list[str]:
-        return ["-ccbin", CXX[0]] if "CXX" in os.environ else []
+        # Without what may stand before it, such as ccache.
+        compiler = [word for word in CXX if not word.startswith("-")][-1]
+        return ["-ccbin", shlex.quote(compiler)] if "CXX" in os.environ else []
 
     def told(self) -> str:
         if self.why_not:
@@ -174,7 +178,9 @@ class NinjaBuild(build_ext):
         print(f"CUDA kernels: {cuda.told()}")
         write_if_changed(folder / "build_info.h", build_info(openmp, cuda))
         write_if_changed(folder / "build.ninja", self.rules(target, openmp, cuda))
-        subprocess.run([Path(BIN_DIR) / "ninja", "-C", folder], check=True)
+        if subprocess.run([Path(BIN_DIR) / "ninja", "-C", folder]).returncode:
+            hint = "" if cuda.why_not else "; SPHERE_FUSED_CUDA=0 leaves out what nvcc compiles"
+            raise SystemExit(f"compiling failed, for the reason above{hint}")
 
     def rules(self, target: Path, openmp: list[str], cuda: Cuda) -> str:
         includes = [".", pybind11.get_include(), sysconfig.get_paths()["include"]]
@@ -191,14 +197,14 @@ class NinjaBuild(build_ext):
         ]
         if not cuda.why_not:
             lines += [
+                f"nvcc = {shlex.quote(cuda.nvcc)} {' '.join(cuda.flags())}",
                 "rule cuda",
-                f"  command = {cuda.nvcc} -MMD -MF $out.d {' '.join(cuda.flags())} $own "
-                "-c $in -o $out",
+                "  command = $nvcc -MMD -MF $out.d $own -c $in -o $out",
                 "  depfile = $out.d",
                 "  deps = gcc",
             ]
             # nvcc knows where its runtime is, whose symbols stay inside.
-            link = [cuda.nvcc, *cuda.host_compiler(), "-shared", "--no-device-link"]
+            link = [shlex.quote(cuda.nvcc), *cuda.host_compiler(), "-shared", "--no-device-link"]
             link += ["--cudart static", "-Xlinker --exclude-libs,ALL"]
             link += [f"-Xcompiler {flag}" for flag in openmp]
         lines += ["rule link", f"  command = {' '.join(link)} $in -o $out"]

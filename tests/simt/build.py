@@ -80,16 +80,20 @@ def compile(
 
 @functools.cache
 def unavailable(flavour: str) -> str:
-    """Why nothing can be compiled or run here; empty where it can."""
+    """Why this machine cannot compile or run with the sanitizers; empty where it can.
+
+    Only that: what is wrong with the shim or the kernels must fail, not skip.
+    """
     if shutil.which("g++") is None:
         return "there is no g++"
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "trial.cu"
-        source.write_text("int main() { return static_cast<int>(cudaGetLastError()); }\n")
+        source, program = Path(folder) / "trial.cpp", Path(folder) / "trial"
+        source.write_text("int main() { return 0; }\n")
         try:
-            result = compile([source], source.with_suffix(".out"), flavour).run()
+            _call(["g++", *SANITIZERS[flavour], str(source), "-o", str(program)])
         except RuntimeError as error:
-            return f"g++ cannot compile the shim with {flavour}: {error}"
+            return f"g++ cannot compile with {flavour}: {error}"
+        result = Executable(program, flavour).run()
         if result.returncode:
             return f"a program compiled with {flavour} does not run: {result.stderr}"
     return ""
