@@ -160,6 +160,19 @@ def test_layouts(name: str, run_in: Run) -> None:
             assert_close_to_oracle(name, w0, grads, p, state, **hyper)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_segments_of_a_million(name: str, run_in: Run) -> None:
+    for shape, channel_dims in [
+        ((2, 1_000_003), (0,)),
+        ((2, 1_000_000), (0,)),
+        ((70_001, 5), (1,)),
+    ]:
+        hyper = {**typical(name), "channel_dims": channel_dims}
+        (w0,), (grads,) = start_and_grads([shape], torch.float32, torch.float32, steps=1)
+        ((p, state),) = run_in(case_of(name, [w0], [grads], hyper))
+        assert_close_to_oracle(name, w0, grads, p, state, **hyper)
+
+
 def everything(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, **how: Any) -> Case:
     """Every tier but columns, in one launch each of at most three blocks, which take turns."""
     start, of_param = start_and_grads([*rows(dtype), (3001,), ()], dtype, grad_dtype, steps=2)
