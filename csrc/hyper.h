@@ -20,13 +20,15 @@ SPHERE_INLINE Hyper<double> hyper_at(const GroupHyper& g, double t) {
           .decay = g.decoupled ? 1 - g.lr * g.weight_decay : 1,
           .grad_clip = g.grad_clip,
           .sqrt_dim = 0,  // of the tensor
-          .weight_decay = g.decoupled ? 0 : g.weight_decay};
+          .weight_decay = g.decoupled ? 0 : g.weight_decay,
+          .unscale = 1 / g.grad_scale};
 }
 
 template <class T>
 SPHERE_INLINE Hyper<T> rounded(const Hyper<double>& a) {
-  return {T(a.lr),  T(a.beta1), T(a.gain1), T(a.beta2),     T(a.gain2),    T(a.bc1),
-          T(a.bc2), T(a.eps),   T(a.decay), T(a.grad_clip), T(a.sqrt_dim), T(a.weight_decay)};
+  return {T(a.lr),       T(a.beta1),        T(a.gain1),  T(a.beta2), T(a.gain2),
+          T(a.bc1),      T(a.bc2),          T(a.eps),    T(a.decay), T(a.grad_clip),
+          T(a.sqrt_dim), T(a.weight_decay), T(a.unscale)};
 }
 
 template <class T, class From>

@@ -9,10 +9,12 @@
 namespace sphere_fused {
 inline namespace SPHERE_ISA {
 
-// The gradient as the optimizer sees it; the one in memory is never changed.
+// The gradient as the optimizer sees it; the one in memory is never changed. Multiplied, because a
+// division per element is slow: a scale is normally a power of two, for which both are exact, and
+// for another one the reciprocal adds one rounding.
 template <class V, class T>
 SPHERE_INLINE V gradient(V g, V w, const Hyper<T>& h) {
-  return g + h.weight_decay * w;
+  return h.unscale * g + h.weight_decay * w;
 }
 
 // Move 1: updates m and v and returns x.

@@ -117,10 +117,10 @@ py::bytes cuda_image(const CudaSteps& steps) {
 }
 
 void cuda_step(CudaSteps& steps, const Plan& plan, const std::vector<GroupHyper>& groups,
-               uintptr_t memory, uintptr_t stream, int64_t most_blocks) {
+               uintptr_t memory, uintptr_t stream, int64_t most_blocks, bool capturing) {
   py::gil_scoped_release release;
   steps.step(plan.table(), groups, reinterpret_cast<void*>(memory), reinterpret_cast<void*>(stream),
-             most_blocks);
+             most_blocks, capturing);
 }
 #endif
 
@@ -135,17 +135,30 @@ py::list rule_names() {
 
 namespace pybind11::detail {
 
-// A plan.GroupHyper, which is a named tuple in this order.
+// A plan.GroupHyper, which is a named tuple in this order. Instead of lr, grad_scale and found_inf
+// it may hold where they are on a GPU: (address, whether a double lies there).
 template <>
 struct type_caster<sphere_fused::GroupHyper> {
   PYBIND11_TYPE_CASTER(sphere_fused::GroupHyper, const_name("GroupHyper"));
   bool load(handle source, bool) {
     PyObject* t = source.ptr();
-    if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) != 8) return false;
+    if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) != 10) return false;
     const auto number = [t](int i) { return PyFloat_AsDouble(PyTuple_GET_ITEM(t, i)); };
-    value = {number(0), number(1), number(2),      number(3),
-             number(4), number(5), number(6) != 0, number(7)};
-    return !PyErr_Occurred();
+    // Returns the address, or null with the number.
+    const auto placed = [&](int i, double& into, bool& is_double) -> const void* {
+      PyObject* const item = PyTuple_GET_ITEM(t, i);
+      if (!PyTuple_Check(item)) return into = number(i), nullptr;
+      int flag = 0;
+      unsigned long long address = 0;
+      if (PyArg_ParseTuple(item, "Kp", &address, &flag)) is_double = flag;
+      return reinterpret_cast<const void*>(uintptr_t(address));
+    };
+    value = {0, number(1), number(2), number(3), number(4), number(5), number(6) != 0, number(7)};
+    bool is_double = false;
+    value.lr_at = placed(0, value.lr, value.lr_is_double);
+    value.grad_scale_at = static_cast<const float*>(placed(8, value.grad_scale, is_double));
+    value.found_inf_at = static_cast<const float*>(placed(9, value.found_inf, is_double));
+    return !is_double && !PyErr_Occurred();
   }
 };
 

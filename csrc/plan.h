@@ -38,11 +38,17 @@ struct Segments {
   bool on_cpu;  // to be stepped there
 };
 
-// The hyperparameters of a group, as rule.Hyper explains them.
+// The hyperparameters of a group, as plan.GroupHyper explains them.
 struct GroupHyper {
   double lr, beta1, gain1, beta2, eps, weight_decay;
   bool decoupled;
   double grad_clip;
+  double grad_scale = 1, found_inf = 0;
+  // Where a device keeps those that it must read itself; null where the numbers above hold.
+  const void* lr_at = nullptr;
+  bool lr_is_double = false;  // what lies there, else a float
+  const float* grad_scale_at = nullptr;
+  const float* found_inf_at = nullptr;
 
   bool operator==(const GroupHyper&) const = default;
 };

@@ -54,6 +54,7 @@ struct Hyper {
   T grad_clip;  // infinity where there is none
   T sqrt_dim;  // square root of the number of elements in a segment
   T weight_decay;  // the coupled one, which move 1 adds to the gradient; < 0 to maximize
+  T unscale;  // 1 / grad_scale, which the gradient is multiplied by before all else
 };
 
 // What a rule decides: the new segment state s and the coefficients of move 4.

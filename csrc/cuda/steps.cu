@@ -135,7 +135,7 @@ void CudaSteps::begin(const std::vector<Segments>& table, const std::vector<Grou
 }
 
 void CudaSteps::step(const std::vector<Segments>& table, const std::vector<GroupHyper>& groups,
-                     void* memory, void* stream, int64_t most_blocks) {
+                     void* memory, void* stream, int64_t most_blocks, bool /*capturing*/) {
   check(cudaSetDevice(device_), "choosing the GPU of a step");
   begin(table, groups, memory, stream);
   unsigned char* const base = static_cast<unsigned char*>(memory);

@@ -29,9 +29,10 @@ class CudaSteps {
   bool fits(const std::vector<Segments>& table) const;
 
   // Enqueues a step on `stream`. A grid has at most `most_blocks`, which then take turns.
-  // Throws std::runtime_error if CUDA refuses.
+  // `capturing`: into a graph, on which the stream must be. Throws std::runtime_error if CUDA
+  // refuses.
   void step(const std::vector<Segments>& table, const std::vector<GroupHyper>& groups, void* memory,
-            void* stream, int64_t most_blocks);
+            void* stream, int64_t most_blocks, bool capturing);
 
  private:
   struct Launch {

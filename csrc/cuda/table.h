@@ -42,8 +42,8 @@ struct Changes {
   NewGroup groups[kGroups];
 };
 // Within the 4 KiB of parameters that every launch can have, and the 32,764 bytes since CUDA 12.1.
-using FewChanges = Changes<120, 24>;
-using ManyChanges = Changes<1000, 220>;
+using FewChanges = Changes<120, 16>;
+using ManyChanges = Changes<1000, 130>;
 static_assert(sizeof(FewChanges) <= 4000 && sizeof(ManyChanges) <= 32600);
 
 }  // namespace sphere_fused

@@ -38,10 +38,18 @@ except ImportError as error:
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-class GroupHyper(NamedTuple):
-    """The hyperparameters of a parameter group as Python numbers; see rule.Hyper."""
+def in_double(value: float | torch.Tensor) -> Any:
+    """A number, or a 0-d tensor, which leaves the dtype of what it is multiplied with alone."""
+    return value.reshape(()).double() if isinstance(value, torch.Tensor) else value
 
-    lr: float
+
+class GroupHyper(NamedTuple):
+    """The hyperparameters of a parameter group; see rule.Hyper.
+
+    Those that may be tensors are one-element tensors on a device, where reading them would wait.
+    """
+
+    lr: float | torch.Tensor
     beta1: float
     gain1: float
     beta2: float
@@ -49,11 +57,14 @@ class GroupHyper(NamedTuple):
     weight_decay: float
     decoupled: bool
     grad_clip: float
+    grad_scale: float | torch.Tensor = 1.0  # what gradients are to be divided by
+    found_inf: float | torch.Tensor = 0.0  # not 0: the step changes nothing
 
     def at(self, step: Any, dim: int) -> Hyper:
         """The Hyper of step number `step` (a number or a 0-d tensor) for segments of `dim`."""
+        lr = in_double(self.lr)
         return Hyper(
-            lr=self.lr,
+            lr=lr,
             beta1=self.beta1,
             gain1=self.gain1,
             beta2=self.beta2,
@@ -61,10 +72,11 @@ class GroupHyper(NamedTuple):
             bc1=1.0 - self.beta1**step,
             bc2=1.0 - self.beta2**step,
             eps=self.eps,
-            decay=1.0 - self.lr * self.weight_decay if self.decoupled else 1.0,
+            decay=1.0 - lr * self.weight_decay if self.decoupled else 1.0,
             grad_clip=self.grad_clip,
             sqrt_dim=math.sqrt(dim),
             weight_decay=0.0 if self.decoupled else self.weight_decay,
+            unscale=1.0 / in_double(self.grad_scale),
         )
 
 

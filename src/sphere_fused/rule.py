@@ -73,6 +73,7 @@ class Hyper(NamedTuple):
     grad_clip: Scalar  # infinity where there is none
     sqrt_dim: Scalar  # square root of the number of elements in a segment
     weight_decay: Scalar  # the coupled one, which move 1 adds to the gradient; < 0 to maximize
+    unscale: Scalar  # 1 / grad_scale, which the gradient is multiplied by before all else
 
 
 class Update(NamedTuple):

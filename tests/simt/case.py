@@ -59,7 +59,7 @@ class Case:
         if hypers is None:
             hypers = [[optimizer.hyper(group) for group in optimizer.param_groups]] * len(grads)
         parts = [struct.pack("<4q", len(params), len(hypers[0]), len(grads), most_blocks)]
-        parts += [struct.pack("<8d", *group) for of_step in hypers for group in of_step]
+        parts += [struct.pack("<10d", *group) for of_step in hypers for group in of_step]
         for i, e in enumerate(self.entries):
             of_entry = [of_step[i] for of_step in grads]
             assert e.geometry is not None

@@ -61,8 +61,8 @@ void run(std::FILE* from, std::FILE* to) {
   std::vector<std::vector<GroupHyper>> groups(steps);
   for (auto& of_step : groups) {
     for (int64_t i = 0; i < group_count; ++i) {
-      const auto h = numbers<double>(from, 8);
-      of_step.push_back({h[0], h[1], h[2], h[3], h[4], h[5], h[6] != 0, h[7]});
+      const auto h = numbers<double>(from, 10);
+      of_step.push_back({h[0], h[1], h[2], h[3], h[4], h[5], h[6] != 0, h[7], h[8], h[9]});
     }
   }
   std::vector<Segments> table;
@@ -90,7 +90,7 @@ void run(std::FILE* from, std::FILE* to) {
   std::memcpy(memory.data, cuda.image().data(), cuda.image().size());
   for (int64_t t = 0; t < steps; ++t) {
     for (int64_t i = 0; i < count; ++i) table[i].g = parameters[i].gradients[t].data;
-    cuda.step(table, groups[t], memory.data, nullptr, most_blocks);
+    cuda.step(table, groups[t], memory.data, nullptr, most_blocks, false);
   }
   for (const Parameter& p : parameters) {
     for (const Memory& m : p.state) m.write(to);

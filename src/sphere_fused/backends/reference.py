@@ -39,6 +39,8 @@ def step_parameter(entry: Entry, hyper: GroupHyper) -> None:
     h = hyper.at(count_step(state, entry), entry.dim)
     w = p.to(entry.state_dtype)
     g = p.grad.to(w.dtype)
+    if isinstance(h.unscale, torch.Tensor) or h.unscale != 1.0:
+        g = g * h.unscale
     if h.weight_decay != 0.0:
         g = g + h.weight_decay * w
     m = state.get(entry.moment_key, torch.zeros((), dtype=w.dtype, device=w.device))
