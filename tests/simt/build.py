@@ -37,11 +37,20 @@ class Executable:
     flavour: str
 
     def run(
-        self, *args: str, order: str = "forward", seed: int = 0, timeout: float = 120
+        self,
+        *args: str,
+        order: str = "forward",
+        seed: int = 0,
+        blocks: int = 1,
+        timeout: float = 120,
+        **settings: str,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs it with the threads of a block in this order; never raises for its exit status."""
+        """Runs it with threads and blocks in this order, so many blocks at a time; never raises for
+        its exit status. Of `settings`, capability="8" is SIMT_CAPABILITY in its environment."""
         prefix = _fixed_addresses() if self.flavour == "tsan" else []
-        env = {**os.environ, **_OPTIONS, "SIMT_ORDER": order, "SIMT_SEED": str(seed)}
+        settings |= {"order": order, "seed": str(seed), "blocks": str(blocks)}
+        simt = {f"SIMT_{name.upper()}": value for name, value in settings.items()}
+        env = {**os.environ, **_OPTIONS, **simt}
         command = [*prefix, str(self.path), *args]
         return subprocess.run(command, env=env, timeout=timeout, capture_output=True, text=True)
 

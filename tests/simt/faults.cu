@@ -1,7 +1,6 @@
 // Kernels with one fault each, and the same ones without it, to test the shim itself. `faults NAME`
-// runs the faulty one of that name, `faults clean` all the others. A kernel that goes well leaves 1
-// in every element of `out`; `in` is as long and full of ones.
-#include <cuda_runtime.h>
+// runs the faulty one of that name, `faults clean` all the others. Those here need no other block.
+#include "faults.h"
 
 #include <string_view>
 #include <vector>
@@ -10,17 +9,6 @@
 #include <cuda_fp16.h>
 
 namespace {
-
-constexpr unsigned kThreads = 64;
-constexpr unsigned kAll = 0xffffffff;
-
-__device__ float* shared_floats() {
-  return static_cast<float*>(simt::shared_memory());
-}
-
-__device__ unsigned index() {
-  return blockIdx.x * blockDim.x + threadIdx.x;
-}
 
 template <bool kFault>
 __global__ void reads_past_the_end(float* out, const float* in) {
@@ -65,6 +53,25 @@ __global__ void shuffles_for_order(float* out, const float* in) {
 }
 
 template <bool kFault>
+__global__ void votes_for_order(float* out, const float* in) {
+  float* shared = shared_floats();
+  shared[threadIdx.x] = in[index()];
+  const bool second_warp = __any_sync(kAll, threadIdx.x == 37);
+  if (!kFault) __syncwarp();
+  out[index()] = second_warp == (threadIdx.x >= 32) ? shared[threadIdx.x ^ 1] : 0;
+}
+
+// Each of two barriers is that of two neighbouring warps, which exchange what they have.
+template <bool kFault>
+__global__ void waits_with_other_threads(float* out, const float* in) {
+  float* shared = shared_floats();
+  const unsigned warp = threadIdx.x / 32;
+  shared[threadIdx.x] = in[index()];
+  __barrier_sync_count(1 + (kFault ? warp % 2 : warp / 2), 64);
+  out[index()] = shared[threadIdx.x ^ 32];
+}
+
+template <bool kFault>
 __global__ void leaves_out_a_barrier(float* out, const float* in) {
   if (!kFault || threadIdx.x < 32) __syncthreads();  // leaves_out_a_barrier
   out[index()] = in[index()];
@@ -88,9 +95,66 @@ __global__ void waits_at_two_barriers(float* out, const float* in) {
 }
 
 template <bool kFault>
+__global__ void leaves_out_a_named_barrier(float* out, const float* in) {
+  for (int i = 0; i < 3; ++i) __barrier_sync_count(15, 64);
+  if (!kFault || threadIdx.x < 32) __barrier_sync_count(1, 64);  // leaves_out_a_named_barrier
+  out[index()] = in[index()];
+}
+
+template <bool kFault>
+__global__ void counts_differently(float* out, const float* in) {
+  const unsigned other = threadIdx.x % 2 ? 32 : 64;
+  __barrier_sync_count(2, kFault ? other : 64);  // counts_differently
+  out[index()] = in[index()];
+}
+
+template <bool kFault>
+__global__ void waits_at_one_barrier_in_two_lines(float* out, const float* in) {
+  if (threadIdx.x % 2) {
+    __barrier_sync_count(3, 32);  // waits_at_one_barrier_in_two_lines, the first
+  } else {
+    __barrier_sync_count(kFault ? 3 : 4, 32);  // waits_at_one_barrier_in_two_lines, the second
+  }
+  out[index()] = in[index()];
+}
+
+template <bool kFault>
+__global__ void counts_half_a_warp(float* out, const float* in) {
+  if (threadIdx.x < 64) __barrier_sync_count(1, kFault ? 48 : 64);  // counts_half_a_warp
+  out[index()] = in[index()];
+}
+
+template <bool kFault>
+__global__ void counts_more_than_the_block(float* out, const float* in) {
+  __barrier_sync_count(1, kFault ? 96 : 64);  // counts_more_than_the_block
+  out[index()] = in[index()];
+}
+
+template <bool kFault>
+__global__ void has_too_many_barriers(float* out, const float* in) {
+  __barrier_sync_count(kFault ? 16 : 15, 64);  // has_too_many_barriers
+  out[index()] = in[index()];
+}
+
+template <bool kFault>
+__global__ void uses_barrier_0_for_two_things(float* out, const float* in) {
+  if (threadIdx.x % 2) __barrier_sync_count(kFault ? 0 : 1, 32);  // uses_barrier_0, the threads
+  if (!kFault || threadIdx.x % 2 == 0) __syncthreads();           // uses_barrier_0, the block
+  __barrier_sync_count(0, 64);
+  out[index()] = in[index()];
+}
+
+template <bool kFault>
 __global__ void is_not_in_its_mask(float* out, const float* in) {
   const unsigned mask = kFault ? kAll >> 1 : kAll;
   out[index()] = __shfl_sync(mask, in[index()], 0);  // is_not_in_its_mask
+}
+
+template <bool kFault>
+__global__ void votes_outside_its_mask(float* out, const float* in) {
+  const unsigned half = threadIdx.x % 32 < 16 ? 0x0000ffff : 0xffff0000;
+  const bool any = __any_sync(kFault ? 0xffff : half, threadIdx.x == 1);  // votes_outside_its_mask
+  out[index()] = any == (threadIdx.x < 16) ? in[index()] : 0;
 }
 
 template <bool kFault>
@@ -136,16 +200,13 @@ __global__ void reads_another_blocks_shared_memory(float* out, const float* in) 
   out[index()] = shared_floats()[threadIdx.x];
 }
 
-struct __align__(16) Four {
-  float values[4];
-};
-
 template <bool kFault>
 __global__ void is_misaligned(float* out, const float* in) {
   if (threadIdx.x % 4) return;
   const bool last = threadIdx.x + 4 == kThreads;
-  const auto* address = reinterpret_cast<const Four*>(in + index() + (kFault && !last));
-  __stcs(reinterpret_cast<Four*>(out + index()), __ldcs(address));
+  const auto* address = reinterpret_cast<const uint4*>(in + index() + (kFault && !last));
+  const uint4 value = threadIdx.x % 8 ? __ldcg(address) : __ldcs(address);
+  __stcs(reinterpret_cast<uint4*>(out + index()), value);
 }
 
 template <bool kFault>
@@ -153,25 +214,26 @@ __global__ void writes_another_blocks_words(float* out, const float* in) {
   out[kFault ? threadIdx.x : index()] = in[index()];
 }
 
-struct Case {
-  const char* name;
-  void (*faulty)(float*, const float*);
-  void (*clean)(float*, const float*);
-  unsigned missing_bytes = 0;  // of shared memory, in the faulty launch
-  unsigned threads = kThreads;
-};
-
-#define CASE(name) #name, name<true>, name<false>
 const Case kCases[] = {
     {CASE(reads_past_the_end)},
     {CASE(writes_past_the_end)},
     {CASE(reads_before_the_write)},
     {CASE(writes_before_the_read)},
     {CASE(shuffles_for_order)},
+    {CASE(votes_for_order)},
+    {CASE(waits_with_other_threads), 0, 128},
     {CASE(leaves_out_a_barrier)},
     {CASE(returns_before_a_barrier)},
     {CASE(waits_at_two_barriers)},
+    {CASE(leaves_out_a_named_barrier)},
+    {CASE(counts_differently)},
+    {CASE(waits_at_one_barrier_in_two_lines)},
+    {CASE(counts_half_a_warp), 0, 96},
+    {CASE(counts_more_than_the_block)},
+    {CASE(has_too_many_barriers)},
+    {CASE(uses_barrier_0_for_two_things)},
     {CASE(is_not_in_its_mask)},
+    {CASE(votes_outside_its_mask)},
     {CASE(reads_a_lane_not_in_its_mask)},
     {CASE(has_lanes_that_are_not_there), 0, 70},
     {CASE(waits_for_a_lane_that_returned)},
@@ -182,14 +244,21 @@ const Case kCases[] = {
     {CASE(writes_another_blocks_words)},
 };
 
-// Five blocks, so that some run on the same fibers; twice, because the host is part of the game.
+// Five blocks or clusters, so that some run on the same fibers; twice, because the host is part of
+// the game.
 const char* result(const Case& one, bool faulty) {
-  constexpr unsigned kBlocks = 5;
-  const std::vector<float> in(kBlocks * one.threads, 1.f);
+  const unsigned blocks = 5 * one.cluster;
+  const std::vector<float> in(blocks * one.threads, 1.f);
   for (int launch = 0; launch < 2; ++launch) {
     std::vector<float> out(in.size());
+    flag = arrived = 0;
+    cudaLaunchAttribute cluster = {};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {one.cluster, 1, 1};
     cudaLaunchConfig_t config = {};
-    config.gridDim = kBlocks;
+    config.attrs = &cluster;
+    config.numAttrs = one.cluster > 1;
+    config.gridDim = blocks;
     config.blockDim = one.threads;
     config.dynamicSmemBytes = one.threads * sizeof(float) - faulty * one.missing_bytes;
     const cudaError_t error =
@@ -201,81 +270,18 @@ const char* result(const Case& one, bool faulty) {
   return "right";
 }
 
-__global__ void say_number() {
-  printf("%u\n", threadIdx.x);
-}
-
-void show_order() {
-  cudaLaunchConfig_t config = {};
-  config.gridDim = 1;
-  config.blockDim = kThreads;
-  cudaLaunchKernelEx(&config, say_number);
-}
-
-#define CHECK(condition)                           \
-  if (!(condition)) {                              \
-    printf("line %d: %s\n", __LINE__, #condition); \
-    return 1;                                      \
-  }
-
-__global__ void nothing() {}
-
-int check_launches() {
-  const auto launch = [](dim3 grid, dim3 block, size_t shared) {
-    cudaLaunchConfig_t config = {};
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared;
-    return cudaLaunchKernelEx(&config, nothing);
-  };
-  CHECK(launch(3, {4, 3, 2}, 227 << 10) == cudaSuccess);
-  CHECK(launch(1, 1024, 0) == cudaSuccess);
-  CHECK(cudaGetLastError() == cudaSuccess);
-  CHECK(launch(0, 1, 0) == cudaErrorInvalidConfiguration);
-  CHECK(launch(1, 0, 0) == cudaErrorInvalidConfiguration);
-  CHECK(launch(1, {1024, 2}, 0) == cudaErrorInvalidConfiguration);
-  CHECK(launch(1u << 31, 1, 0) == cudaErrorInvalidConfiguration);
-  CHECK(launch(1, 1, (227 << 10) + 1) == cudaErrorInvalidValue);
-  CHECK(cudaGetLastError() == cudaErrorInvalidValue);
-  CHECK(cudaGetLastError() == cudaSuccess);
-  return 0;
-}
-
-int check_arithmetic() {
-  for (uint32_t bits = 0; bits < 1 << 16; ++bits) {
-    const auto half = static_cast<uint16_t>(bits);
-    const float b = __bfloat162float({half}), h = __half2float({half});
-    CHECK(b != b || __float2bfloat16_rn(b).bits == half);
-    CHECK(h != h || __float2half_rn(h).bits == half);
-    CHECK((b != b) == ((half & 0x7fff) > 0x7f80));
-    CHECK((h != h) == ((half & 0x7fff) > 0x7c00));
-  }
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  CHECK((__float2bfloat16_rn(nan).bits & 0x7fff) > 0x7f80);
-  CHECK((__float2half_rn(nan).bits & 0x7fff) > 0x7c00);
-  CHECK(__float2bfloat16_rn(0x1.01p0f).bits == 0x3f80);  // ties, to even
-  CHECK(__float2bfloat16_rn(0x1.03p0f).bits == 0x3f82);
-  CHECK(__float2bfloat16_rn(0x1.ffp127f).bits == 0x7f80);
-  CHECK(__float2half_rn(0x1.002p0f).bits == 0x3c00);
-  CHECK(__float2half_rn(0x1.006p0f).bits == 0x3c02);
-  CHECK(__float2half_rn(65519.f).bits == 0x7bff && __float2half_rn(-65520.f).bits == 0xfc00);
-  CHECK(__float2half_rn(0x1p-25f).bits == 0 && __float2half_rn(0x1.8p-25f).bits == 1);
-  CHECK(sinpi(1e9) == 0 && sinpi(2.5) == 1 && sinpi(-0.5) == -1 && cospi(1.5) == 0);
-  CHECK(cospi(3.) == -1 && std::fabs(sinpi(0.25) - std::sqrt(0.5)) < 1e-15);
-  CHECK(sinpif(1e6f + 0.5f) == 1 && cospif(0.f) == 1 && rsqrtf(4.f) == 0.5f);
-  return 0;
-}
-
 }  // namespace
 
 int main(int, char** arguments) {
   const std::string_view name = arguments[1];
-  if (name == "launches") return check_launches();
-  if (name == "arithmetic") return check_arithmetic();
-  if (name == "order") show_order();
-  for (const Case& one : kCases) {
+  for (const Check& check : kChecks) {
+    if (name == check.name) return check.run();
+  }
+  const auto run = [&](const Case& one) {
     if (name == "clean") printf("%s: %s\n", one.name, result(one, false));
     if (name == one.name) printf("%s\n", result(one, true));
-  }
+  };
+  for (const Case& one : kCases) run(one);
+  for (const Case& one : kCasesOfManyBlocks) run(one);
   return 0;
 }

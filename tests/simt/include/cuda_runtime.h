@@ -1,6 +1,7 @@
 // What our kernels use of CUDA, for g++: a launch runs on the CPU, every CUDA thread of a block as
 // a fiber of its own, so that the sanitizers see each of its reads and writes. What is not here is
-// not simulated, and does not compile. The scheduler is in simt.cpp.
+// not simulated, and does not compile. The scheduler is in schedule.h, what threads do together in
+// simt.cpp; clusters have a header of their own, cooperative_groups.h.
 #pragma once
 
 // Before __CUDACC__ is defined, which some of them would take at its word.
@@ -35,6 +36,14 @@ struct uint3 {
   unsigned x = 0, y = 0, z = 0;
 };
 
+struct __align__(8) uint2 {
+  unsigned x, y;
+};
+
+struct __align__(16) uint4 {
+  unsigned x, y, z, w;
+};
+
 struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
@@ -51,13 +60,41 @@ enum cudaError_t {
 };
 
 using cudaStream_t = struct CUstream_st*;
-struct cudaLaunchAttribute;
+
+enum cudaStreamCaptureStatus {
+  cudaStreamCaptureStatusNone = 0,
+  cudaStreamCaptureStatusActive = 1,
+  cudaStreamCaptureStatusInvalidated = 2,
+};
+
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrL2CacheSize = 38,
+  cudaDevAttrComputeCapabilityMajor = 75,
+};
+
+enum cudaLaunchAttributeID {
+  cudaLaunchAttributeCooperative = 2,  // refused by a launch
+  cudaLaunchAttributeClusterDimension = 4,
+};
+
+union cudaLaunchAttributeValue {
+  struct {
+    unsigned x, y, z;
+  } clusterDim;
+  int cooperative;
+};
+
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  cudaLaunchAttributeValue val;
+};
 
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
   cudaStream_t stream;
-  cudaLaunchAttribute* attrs;  // none is simulated
+  cudaLaunchAttribute* attrs;
   unsigned numAttrs;
 };
 
@@ -76,16 +113,23 @@ struct Here {
 };
 extern Here here;
 
-// The line a barrier or a shuffle was called from.
+// The line that what threads do together was called from.
 struct Site {
   const char* file;
   int line;
 };
 
 bool wait_for_block(const char* operation, bool vote, Site);  // returns whether any thread votes
+void wait_for_count(const char* operation, unsigned barrier, unsigned count, Site);
 uint64_t wait_for_warp(const char* operation, unsigned mask, uint64_t value, unsigned source, Site);
 unsigned lane();
+void sleep(const char* operation, Site);
+void fence();
+// An atomic operation is none of the scheduler's business, but a thread that waits for another by
+// nothing else would never let it run. This fails when it looks like that.
+void note_atomic(const char* operation, bool changed, Site);
 
+cudaError_t get_attribute(int* value, cudaDeviceAttr, int device);
 cudaError_t launch(const cudaLaunchConfig_t&, void (*run_thread)(const void*), const void* kernel);
 cudaError_t take_last_error();
 
@@ -170,8 +214,56 @@ T __shfl_sync(unsigned mask, T value, int source, const char* file = __builtin_F
   return simt::shuffle("__shfl_sync", mask, value, source, {file, line});
 }
 
+inline int __any_sync(unsigned mask, int predicate, const char* file = __builtin_FILE(),
+                      int line = __builtin_LINE()) {
+  const simt::Site site = {file, line};
+  return simt::wait_for_warp("__any_sync", mask, predicate != 0, simt::lane(), site) != 0;
+}
+
+// The barrier of `count` threads of the block, whichever come, with one of the numbers 0 to 15.
+inline void __barrier_sync_count(unsigned barrier, unsigned count,
+                                 const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  simt::wait_for_count("__barrier_sync_count", barrier, count, {file, line});
+}
+
+// These order nothing but themselves; what is written before or read after needs __threadfence.
+inline unsigned atomicAdd(unsigned* address, unsigned value, const char* file = __builtin_FILE(),
+                          int line = __builtin_LINE()) {
+  simt::note_atomic("atomicAdd", value != 0, {file, line});
+  return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
+}
+
+inline unsigned long long atomicAdd(unsigned long long* address, unsigned long long value,
+                                    const char* file = __builtin_FILE(),
+                                    int line = __builtin_LINE()) {
+  simt::note_atomic("atomicAdd", value != 0, {file, line});
+  return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);
+}
+
+inline unsigned atomicExch(unsigned* address, unsigned value, const char* file = __builtin_FILE(),
+                           int line = __builtin_LINE()) {
+  const unsigned before = __atomic_exchange_n(address, value, __ATOMIC_RELAXED);
+  simt::note_atomic("atomicExch", before != value, {file, line});
+  return before;
+}
+
+inline void __threadfence() {
+  simt::fence();
+}
+
+// Lets others run: the only way in which a thread that waits for what another writes can.
+inline void __nanosleep(unsigned, const char* file = __builtin_FILE(),
+                        int line = __builtin_LINE()) {
+  simt::sleep("__nanosleep", {file, line});
+}
+
 template <class T>
 T __ldcs(const T* address) {
+  return *address;
+}
+
+template <class T>
+T __ldcg(const T* address) {
   return *address;
 }
 
@@ -180,7 +272,8 @@ void __stcs(T* address, std::type_identity_t<T> value) {
   *address = value;
 }
 
-// Runs the whole grid before it returns, one block after another.
+// Runs the whole grid before it returns: as many blocks at a time as SIMT_BLOCKS in the environment
+// says, by default one after another, but all those of a cluster.
 template <class... Expected, class... Actual>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Expected...),
                                Actual&&... arguments) {
@@ -206,6 +299,14 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
   return cudaSuccess;
 }
+// What SIMT_PROCESSORS and SIMT_CAPABILITY in the environment say.
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  return simt::get_attribute(value, attribute, device);
+}
+inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  *status = cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
 inline cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
@@ -219,6 +320,12 @@ template <class T>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, T*) {
   *attributes = {};
   attributes->maxThreadsPerBlock = 1024;
+  return cudaSuccess;
+}
+
+template <class T>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, T, int, size_t) {
+  *blocks = 2;
   return cudaSuccess;
 }
 
