@@ -190,6 +190,7 @@ PYBIND11_MODULE(_native, m) {
         "What keeps the kernels from running on this GPU, or ''.");
   py::class_<CudaSteps>(m, "CudaSteps", "The tensors of a Plan that are on one GPU.")
       .def(py::init(&sphere_fused::make_cuda_steps))
+      .def("memory_bytes", &CudaSteps::memory_bytes)
       .def("image", &sphere_fused::cuda_image)
       .def("fits",
            [](const CudaSteps& steps, const Plan& plan) { return steps.fits(plan.table()); })

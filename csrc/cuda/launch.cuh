@@ -15,14 +15,21 @@ inline void check(cudaError_t error, const char* what) {
                            "in the environment shows which.");
 }
 
+// `cluster`: blocks of the grid that run together and reach each other's shared memory.
 template <class... Expected, class... Arguments>
-void launch(void (*kernel)(Expected...), int64_t blocks, int threads, int shared_bytes,
+void launch(void (*kernel)(Expected...), int64_t blocks, int cluster, int threads, int shared_bytes,
             void* stream, const Arguments&... arguments) {
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(unsigned(blocks));
   config.blockDim = dim3(unsigned(threads));
   config.dynamicSmemBytes = size_t(shared_bytes);
   config.stream = static_cast<cudaStream_t>(stream);
+  cudaLaunchAttribute of_cluster = {};
+  of_cluster.id = cudaLaunchAttributeClusterDimension;
+  of_cluster.val.clusterDim.x = unsigned(cluster);
+  of_cluster.val.clusterDim.y = of_cluster.val.clusterDim.z = 1;
+  config.attrs = &of_cluster;
+  config.numAttrs = cluster > 1;
   check(cudaLaunchKernelEx(&config, kernel, arguments...), "launching a step");
 }
 

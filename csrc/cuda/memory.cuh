@@ -14,11 +14,6 @@ inline namespace SPHERE_ISA {
 template <class W>
 using Arithmetic = std::conditional_t<std::is_same_v<W, double>, double, float>;
 
-template <class E, int kCount>
-struct alignas(sizeof(E) * kCount < 16 ? sizeof(E) * kCount : 16) Pack {
-  E at[kCount];
-};
-
 template <class T, class E>
 __device__ __forceinline__ T widened(E value) {
   if constexpr (std::is_same_v<E, __nv_bfloat16>) return __bfloat162float(value);
@@ -42,41 +37,80 @@ __device__ __forceinline__ E* global(E* data) {
   return data;
 }
 
-// Whether a thread's elements are one vector that can be moved at once.
-template <int kStride, int kVector, class E, class Index>
-__device__ __forceinline__ bool is_packed(const E* data, Index first, Index end) {
-  if constexpr (kStride != 1 || kVector == 1) return false;
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && first + kVector <= end;
-}
+// Some of a thread's elements, as memory has them: asking for them does not wait, unpacking does.
+// So that many are on their way at once, a thread asks for all before it unpacks the first.
+template <class E, int kCount, bool kVectors>
+struct Raw {
+  E at[kCount];
+  __device__ __forceinline__ void unpack(E (&out)[kCount]) const {
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) out[k] = at[k];
+  }
+  __device__ __forceinline__ void pack(const E (&in)[kCount]) {
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) at[k] = in[k];
+  }
+};
+template <class E, int kCount>
+struct Raw<E, kCount, true> {
+  static constexpr int kWords = sizeof(E) * kCount / 16;
+  uint4 words[kWords];
+  __device__ __forceinline__ void unpack(E (&out)[kCount]) const {
+    memcpy(out, words, sizeof out);
+  }
+  __device__ __forceinline__ void pack(const E (&in)[kCount]) {
+    memcpy(words, in, sizeof in);
+  }
+};
 
-// A thread's elements, of which those from `end` on read as 0.
-template <int kStride, int kVector, class T, class E, class Index>
-__device__ __forceinline__ void load(const E* data, Index first, Index end, T (&out)[kVector]) {
+// Elements first, first + stride, ... of which those from `end` on are 0. Without kInVectors one by
+// one; with, they lie where a vector may, and are all before `end` or none.
+template <bool kInVectors, int kCount, bool kVectors, class E, class Index>
+__device__ __forceinline__ void ask(const E* data, Index first, Index stride, Index end,
+                                    Raw<E, kCount, kVectors>& raw) {
   data = global(data);
-  if (is_packed<kStride, kVector>(data, first, end)) {
-    const auto pack = *reinterpret_cast<const Pack<E, kVector>*>(data + first);
+  if constexpr (kInVectors) {
+    const uint4* const from = global(reinterpret_cast<const uint4*>(data + first));
 #pragma unroll
-    for (int k = 0; k < kVector; ++k) out[k] = widened<T>(pack.at[k]);
+    for (int i = 0; i < raw.kWords; ++i) raw.words[i] = first < end ? from[i] : uint4{};
   } else {
+    E at[kCount];
 #pragma unroll
-    for (int k = 0; k < kVector; ++k) {
-      out[k] = first + k * kStride < end ? widened<T>(data[first + k * kStride]) : T(0);
+    for (int k = 0; k < kCount; ++k) {
+      const bool inside = first + k * stride < end;
+      at[k] = inside ? data[first + k * stride] : narrowed<E>(Arithmetic<E>(0));
     }
+    raw.pack(at);
   }
 }
 
-template <int kStride, int kVector, class T, class E, class Index>
-__device__ __forceinline__ void store(E* data, Index first, Index end, const T (&in)[kVector]) {
-  data = global(data);
-  if (is_packed<kStride, kVector>(data, first, end)) {
-    Pack<E, kVector> pack;
+template <int kCount, bool kVectors, class T, class E>
+__device__ __forceinline__ void take(const Raw<E, kCount, kVectors>& raw, T (&out)[kCount]) {
+  E at[kCount];
+  raw.unpack(at);
 #pragma unroll
-    for (int k = 0; k < kVector; ++k) pack.at[k] = narrowed<E>(in[k]);
-    *reinterpret_cast<Pack<E, kVector>*>(data + first) = pack;
+  for (int k = 0; k < kCount; ++k) out[k] = widened<T>(at[k]);
+}
+
+template <bool kInVectors, int kCount, class T, class E, class Index>
+__device__ __forceinline__ void store(E* data, Index first, Index stride, Index end,
+                                      const T (&in)[kCount]) {
+  data = global(data);
+  E at[kCount];
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) at[k] = narrowed<E>(in[k]);
+  if constexpr (kInVectors) {
+    Raw<E, kCount, true> raw;
+    raw.pack(at);
+    uint4* const to = global(reinterpret_cast<uint4*>(data + first));
+#pragma unroll
+    for (int i = 0; i < raw.kWords; ++i) {
+      if (first < end) to[i] = raw.words[i];
+    }
   } else {
 #pragma unroll
-    for (int k = 0; k < kVector; ++k) {
-      if (first + k * kStride < end) data[first + k * kStride] = narrowed<E>(in[k]);
+    for (int k = 0; k < kCount; ++k) {
+      if (first + k * stride < end) data[first + k * stride] = at[k];
     }
   }
 }

@@ -1,5 +1,6 @@
 // Which threads step which segments: the tiers, and where their threads find their elements. Pure
 // integer functions, for the host and for kernels, in 64 bits wherever a tensor is counted.
+// The numbers are for benchmarks/tune.py to vary; benchmarks/NOTES.md says where they come from.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +14,14 @@
 
 namespace sphere_fused {
 
-// Each is one kernel for every pair of dtypes and direction, and one launch over all tensors.
-enum Tier {
-  kElements,   // segments of one element: nothing is summed
-  kWarpRows,   // a warp per row, which stays in registers
-  kBlockRows,  // a block per row, which stays in registers
-  kLongRows,   // a block per row, read twice
-  kColumns,    // segments that lie across memory: neighbours in strips
+enum Tier : int8_t {
+  kElements,     // segments of one element: nothing is summed
+  kTileRows,     // a thread per row, staged through shared memory
+  kRows,         // 8 lanes of a warp up to a whole block per row, which stays in their registers
+  kClusterRows,  // 2, 4 or 8 blocks per row, likewise; from compute capability 9.0 on
+  kLongRows,     // pieces of a row by any block, summed first and updated while the L2 has them
+  kColumns,      // segments that lie across memory, in strips that are read twice
+  kLongColumns,  // likewise, in pieces as long rows are
   kTiers
 };
 
@@ -28,19 +30,26 @@ inline constexpr int kThreads = 256;  // of every block
 inline constexpr int kWarps = kThreads / kWarp;
 // Blocks that must fit on a multiprocessor together: 128 registers per thread.
 inline constexpr int kBlocksPerProcessor = 2;
-// Elements that a thread of a warp, or of a block, holds of w and of x where rows stay in
-// registers. `size` is that of a number that arithmetic is done in, `previous` the direction, which
-// costs registers: more elements than these would spill.
-SPHERE_ANYWHERE int held_by(int threads, int size, bool previous) {
-  if (size == 8) return 8;
-  return previous ? 16 : threads == kWarp ? 24 : 32;
-}
-// Adjacent columns that one block steps; its warps share their elements.
-inline constexpr int kStrip = kWarp;
+inline constexpr int kLeastThreads = 8;  // that share a row of kRows
+inline constexpr int kMostBlocks = 8;    // that share a row of kClusterRows: more are not portable
+inline constexpr int kLongestInTile = 32;
+inline constexpr int kTileBytes = 15360;  // of each of w, x and g: all three are in 48 KB
+inline constexpr int kStrip = kWarp;      // adjacent columns that one block steps
+inline constexpr int kStripRows = 256;    // of longer strips, not all are in the L2 when read again
+// Bytes, in the arithmetic's type, that a thread asks memory for at once of each of w, g and m:
+// enough on the way to hide that the memory is far.
+inline constexpr int kInFlight = 64;
 // Most sums that threads form together; those of `measure`, in double.
 inline constexpr int kSums = 6, kMeasured = 3;
-// Elements that a thread sums before it adds the sum to a double, where rows may be long.
-inline constexpr int kPartial = 64;
+
+// Elements that a thread holds of w and of x where rows stay in registers. `size` is that of a
+// number that arithmetic is done in, `previous` the direction, which costs registers: more elements
+// than these would spill.
+SPHERE_ANYWHERE int held_by(int size, bool previous) {
+  return size == 8 ? 8 : previous ? 16 : 32;
+}
+// Of those, elements that it asks memory for at once.
+inline constexpr int kAskedAtOnce = 8;
 
 // Elements that a thread moves at once: 16 bytes of the narrower dtype.
 SPHERE_ANYWHERE int vector_of(int w_size, int g_size) {
@@ -51,38 +60,119 @@ SPHERE_ANYWHERE int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-SPHERE_ANYWHERE Tier tier_of(int64_t dim, int64_t inner, int size, bool previous) {
-  if (dim == 1) return kElements;
-  if (inner > 1) return kColumns;
-  if (dim <= kWarp * held_by(kWarp, size, previous)) return kWarpRows;
-  return dim <= kThreads * held_by(kThreads, size, previous) ? kBlockRows : kLongRows;
+// Threads that share a row of kRows, and blocks that share one of kClusterRows: powers of two.
+SPHERE_ANYWHERE int threads_of(int64_t dim, int size, bool previous) {
+  int threads = kLeastThreads;
+  while (threads < kThreads && dim > threads * held_by(size, previous)) threads *= 2;
+  return threads;
+}
+SPHERE_ANYWHERE int blocks_of(int64_t dim, int size, bool previous) {
+  int blocks = 2;
+  while (blocks < kMostBlocks && dim > blocks * kThreads * held_by(size, previous)) blocks *= 2;
+  return blocks;
 }
 
-// How many pieces, each the work of one block, a tensor is cut into.
-SPHERE_ANYWHERE int64_t units_of(Tier tier, int64_t outer, int64_t inner, int vector) {
+SPHERE_ANYWHERE Tier tier_of(int64_t dim, int64_t inner, int size, bool previous, bool clusters) {
+  if (dim == 1) return kElements;
+  if (inner > 1) return dim <= kStripRows ? kColumns : kLongColumns;
+  if (dim <= kLongestInTile) return kTileRows;
+  const int block = kThreads * held_by(size, previous);
+  if (dim <= block) return kRows;
+  return clusters && dim <= kMostBlocks * block ? kClusterRows : kLongRows;
+}
+
+// Elements of a block's turn at single elements, which have one array more.
+SPHERE_ANYWHERE int elements_in_turn(int size, int vector) {
+  const int each = kInFlight / 2 / size;
+  return kThreads * (each < vector ? vector : each);
+}
+
+// Rows of a tile: a multiple of 8, so that every tile begins where a vector may.
+SPHERE_ANYWHERE int tile_rows(int64_t dim, int size) {
+  const int fitting = int(kTileBytes / size / dim) / 8 * 8;
+  return fitting < kThreads ? fitting : kThreads;
+}
+
+// Where element i of a tile lies in shared memory: threads that read row after row, at any stride,
+// find them in different banks.
+SPHERE_ANYWHERE int spread(int i) {
+  return i + i / kWarp;
+}
+
+// Elements that a thread asks for at once where it walks along a segment. Each element of a column
+// needs an address of its own, and that registers.
+SPHERE_ANYWHERE int walked_at_once(Tier tier, int size) {
+  return kInFlight / size / (tier == kLongRows ? 1 : 2);
+}
+
+// The part of a long row, or of a long strip along its columns, that a block sums or updates.
+SPHERE_ANYWHERE int piece_of(Tier tier, int size) {
+  return tier == kLongRows ? kThreads * walked_at_once(tier, size)
+                           : 2 * kWarps * walked_at_once(tier, size);
+}
+
+// Long segments that are worked on together: one row, or the columns of a strip.
+SPHERE_ANYWHERE int64_t bundles_of(Tier tier, int64_t outer, int64_t inner) {
+  return tier == kLongRows ? outer : outer * ceil_div(inner, kStrip);
+}
+SPHERE_ANYWHERE int64_t segments_in_bundle(Tier tier) {
+  return tier == kLongRows ? 1 : kStrip;
+}
+
+// How many units, each one turn of one block, a tensor is cut into.
+SPHERE_ANYWHERE int64_t units_of(Tier tier, int64_t outer, int64_t dim, int64_t inner, int size,
+                                 int vector, bool previous) {
   switch (tier) {
     case kElements:
-      return ceil_div(outer, kThreads * vector);
-    case kWarpRows:
-      return ceil_div(outer, kWarps);
+      return ceil_div(outer, elements_in_turn(size, vector));
+    case kTileRows:
+      return ceil_div(outer, tile_rows(dim, size));
+    case kRows:
+      return ceil_div(outer, kThreads / threads_of(dim, size, previous));
+    case kClusterRows:
+      return outer * blocks_of(dim, size, previous);
     case kColumns:
       return outer * ceil_div(inner, kStrip);
-    default:
-      return outer;
+    default:  // every piece is summed, and updated
+      return 2 * bundles_of(tier, outer, inner) * ceil_div(dim, piece_of(tier, size));
   }
 }
 
 SPHERE_ANYWHERE int shared_bytes(Tier tier, int size) {
+  const int sums = kSums * size > kMeasured * 8 ? kSums * size : kMeasured * 8;
   switch (tier) {
-    case kBlockRows:  // at most kSums numbers, or kMeasured doubles
-      return kWarps * (kSums * size > kMeasured * 8 ? kSums * size : kMeasured * 8);
-    case kLongRows:
-      return kWarps * kSums * int(sizeof(double));
+    case kTileRows:
+      return 3 * spread(kTileBytes / size) * size;
+    case kRows:
+      return kWarps * sums;
+    case kClusterRows:  // of the warps, and of the block
+      return (kWarps + 1) * sums;
+    case kLongRows:  // and the next unit
+      return kWarps * kSums * 8 + 16;
     case kColumns:
-      return kWarps * kStrip * kSums * int(sizeof(double));
+      return kWarps * kStrip * kSums * 8;
+    case kLongColumns:
+      return kWarps * kStrip * kSums * 8 + 16;
     default:
       return 0;
   }
+}
+
+// The turn number `turn` at `pieces` of long segments: a piece is summed `lag` turns before one is
+// updated, and its whole segment before it is.
+struct Turn {
+  bool updates;
+  int64_t piece;
+};
+SPHERE_ANYWHERE Turn turn_at(int64_t turn, int64_t pieces, int64_t lag) {
+  if (turn < lag) return {false, turn};
+  const int64_t both = turn - lag;
+  if (both < 2 * (pieces - lag)) return {both % 2 == 1, both / 2 + (both % 2 ? 0 : lag)};
+  return {true, turn - pieces};
+}
+// Enough that the blocks, all at work, do not wait for each other; no more, or the L2 forgets.
+SPHERE_ANYWHERE int64_t lag_of(int64_t pieces, int64_t pieces_per_bundle, int64_t blocks) {
+  return pieces < pieces_per_bundle + blocks ? pieces : pieces_per_bundle + blocks;
 }
 
 // Element (o, d, i) of a tensor of segments; see Segments in plan.h.
@@ -94,9 +184,9 @@ SPHERE_ANYWHERE int64_t element_at(int64_t dim, int64_t inner, int64_t o, int64_
 struct Strip {
   int64_t outer, column;
 };
-SPHERE_ANYWHERE Strip strip_at(int64_t unit, int64_t inner) {
+SPHERE_ANYWHERE Strip strip_at(int64_t strip, int64_t inner) {
   const int64_t per_outer = ceil_div(inner, kStrip);
-  return {unit / per_outer, unit % per_outer * kStrip};
+  return {strip / per_outer, strip % per_outer * kStrip};
 }
 
 // How the elements of a chunk are dealt to the threads of a group: vectors to one after the other,

@@ -1,6 +1,11 @@
-// Sums over the threads that share a segment. Every thread gets every sum, the same bits in each,
-// added in an order that depends on nothing but the number of threads.
+// The threads that share segments, and their sums. Every thread gets every sum of its segment, the
+// same bits in each, added in an order that depends on nothing but the number of threads.
 #pragma once
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#include <cooperative_groups.h>
+#define SPHERE_CLUSTERS
+#endif
 
 #include "../math.h"
 #include "policy.h"
@@ -19,64 +24,103 @@ __device__ __forceinline__ T* dynamic_shared() {
 #endif
 }
 
+// Over those lanes of a warp that share a row, a power of two of them. All lanes take part.
 template <class T>
-__device__ __forceinline__ T warp_sum(T value) {
+__device__ __forceinline__ T lane_sum(T value, int lanes) {
 #pragma unroll
   for (int step = kWarp / 2; step > 0; step /= 2) {
-    value += __shfl_xor_sync(0xffffffff, value, step);
+    const T other = __shfl_xor_sync(0xffffffff, value, step);
+    value = step < lanes ? value + other : value;
   }
   return value;
 }
 
-struct WarpGroup {
-  static constexpr int kSize = kWarp;
-  int thread = threadIdx.x % kWarp;
+// Neighbouring threads of a block, a power of two of them, of which there are as many such groups
+// as fit. All lanes of a warp must do everything together.
+struct RowGroup {
+  int threads, number = int(threadIdx.x / unsigned(threads));
+  int thread = int(threadIdx.x) - number * threads;
 
+  __device__ explicit RowGroup(int threads) : threads(threads) {}
+  __device__ int size() const { return threads; }
   __device__ bool leads() const { return thread == 0; }
-  // All threads agree on what concerns their only segment.
-  __device__ bool any(bool mine) const { return mine; }
-
-  template <class T, int kCount>
-  __device__ __forceinline__ void sum(T (&values)[kCount]) const {
-    __syncwarp();  // what the threads have read before is now theirs to write
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) values[i] = warp_sum(values[i]);
+  // Whether a thread wants what the threads must do together.
+  __device__ bool any(bool mine) const {
+    return threads < kWarp ? __any_sync(0xffffffff, mine) != 0 : mine;
   }
-};
-
-struct BlockGroup {
-  static constexpr int kSize = kThreads;
-  int thread = threadIdx.x;
-
-  __device__ bool leads() const { return thread == 0; }
-  __device__ bool any(bool mine) const { return mine; }
 
   template <class T, int kCount>
   __device__ __forceinline__ void sum(T (&values)[kCount]) const {
     static_assert(kCount <= kSums);
-    T* const partial = dynamic_shared<T>();
+    __syncwarp();  // what the threads have read before is now theirs to write
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values[i] = lane_sum(values[i], threads);
+    if (threads <= kWarp) return;
+    const int warps = threads / kWarp;
+    T* const partial = dynamic_shared<T>() + number * warps * kCount;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      const T of_warp = warp_sum(values[i]);
-      if (thread % kWarp == 0) partial[thread / kWarp * kCount + i] = of_warp;
+      if (thread % kWarp == 0) partial[thread / kWarp * kCount + i] = values[i];
     }
-    __syncthreads();
+    sync();
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       values[i] = partial[i];
 #pragma unroll(sizeof(T) == 8 ? 1 : kWarps)  // doubles would fill the registers
-      for (int w = 1; w < kWarps; ++w) values[i] += partial[w * kCount + i];
+      for (int w = 1; w < kWarps; ++w) {
+        if (w < warps) values[i] += partial[w * kCount + i];
+      }
     }
-    __syncthreads();  // before the next sum is written there
+    sync();  // before the next sum is written there
+  }
+
+  // Barrier 0 is __syncthreads.
+  __device__ void sync() const { __barrier_sync_count(1 + number, threads); }
+};
+
+// All threads of a block.
+struct BlockGroup : RowGroup {
+  __device__ BlockGroup() : RowGroup(kThreads) {}
+};
+
+#ifdef SPHERE_CLUSTERS
+// All threads of the blocks of a cluster, which read each other's sums.
+struct ClusterGroup {
+  int rank = int(cooperative_groups::this_cluster().block_rank());
+  int blocks = int(cooperative_groups::this_cluster().num_blocks());
+  int thread = rank * kThreads + int(threadIdx.x);
+
+  __device__ int size() const { return blocks * kThreads; }
+  __device__ bool leads() const { return thread == 0; }
+  __device__ bool any(bool mine) const { return mine; }
+
+  template <class T, int kCount>
+  __device__ __forceinline__ void sum(T (&values)[kCount]) const {
+    const auto cluster = cooperative_groups::this_cluster();
+    BlockGroup().sum(values);
+    T* const of_block = dynamic_shared<T>() + kWarps * kCount;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (threadIdx.x == 0) of_block[i] = values[i];
+    }
+    cluster.sync();
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) values[i] = *cluster.map_shared_rank(of_block + i, 0);
+#pragma unroll 1
+    for (int other = 1; other < blocks; ++other) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) values[i] += *cluster.map_shared_rank(of_block + i, other);
+    }
+    cluster.sync();  // before the next sum is written there, or a block ends
   }
 };
+#endif
 
 // A strip of columns: each lane has its own, which the warps share.
 struct ColumnGroup {
   int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
 
   __device__ bool leads() const { return warp == 0; }
-  // Whether a lane wants what all threads must do together.
   __device__ bool any(bool mine) const { return __syncthreads_or(mine); }
 
   template <class T, int kCount>
@@ -95,17 +139,27 @@ struct ColumnGroup {
   }
 };
 
+// The products that a direction needs, as an array: what groups add, and blocks hand over.
+template <Direction kDirection>
+inline constexpr int kProducts = kDirection == kPrevious ? 6 : 4;
+
+template <Direction kDirection, class T>
+__device__ __forceinline__ void unpack(const Gram<T>& a, T (&v)[kProducts<kDirection>]) {
+  v[0] = a.ww, v[1] = a.wx, v[2] = a.xx, v[3] = a.gg;
+  if constexpr (kDirection == kPrevious) v[4] = a.wg, v[5] = a.gx;
+}
+template <Direction kDirection, class T>
+__device__ __forceinline__ Gram<T> packed(const T (&v)[kProducts<kDirection>]) {
+  if constexpr (kDirection == kPrevious) return {v[0], v[1], v[2], v[4], v[3], v[5], {}, {}};
+  else return {v[0], v[1], v[2], {}, v[3], {}, {}, {}};
+}
+
 template <Direction kDirection, class Group, class T>
 __device__ __forceinline__ Gram<T> sum(const Group& group, const Gram<T>& a) {
-  if constexpr (kDirection == kPrevious) {
-    T v[] = {a.ww, a.wx, a.xx, a.wg, a.gg, a.gx};
-    group.sum(v);
-    return {v[0], v[1], v[2], v[3], v[4], v[5], {}, {}};
-  } else {
-    T v[] = {a.ww, a.wx, a.xx, a.gg};
-    group.sum(v);
-    return {v[0], v[1], v[2], {}, v[3], {}, {}, {}};
-  }
+  T v[kProducts<kDirection>];
+  unpack<kDirection>(a, v);
+  group.sum(v);
+  return packed<kDirection>(v);
 }
 
 template <class Group, class T>

@@ -1,9 +1,10 @@
-// The kernels of one pair of dtypes, which SPHERE_W, SPHERE_G and SPHERE_KERNELS name: one for
-// every tier and direction, and where rows are moved as vectors or not. A block takes one unit of
-// work after another.
+// The kernels of one pair of dtypes, which SPHERE_W, SPHERE_G and SPHERE_KERNELS name. A block takes
+// one unit of work after another.
 #include "step.cuh"
 
 #include "agent.cuh"
+#include "long.cuh"
+#include "tile.cuh"
 
 namespace sphere_fused {
 inline namespace SPHERE_ISA {
@@ -11,108 +12,155 @@ namespace {
 
 // Segments of one element: no inner products, so nothing is shared.
 template <Direction kDirection, class W, class G>
-__device__ __forceinline__ void step_elements(const Entry& entry, int64_t piece) {
+__device__ __forceinline__ void step_elements(const Entry& entry, int64_t turn) {
   using T = Arithmetic<W>;
   constexpr int kVector = Elements<W, G>::kVector;
+  constexpr int kTurn = elements_in_turn(sizeof(T), kVector), kChunks = kTurn / kThreads / kVector;
   const Segments& at = entry.at;
-  const Elements<W, G> all(at, 0);
-  T* const second = static_cast<T*>(at.s);
   const Hyper<T>& h = hyper_of<T>(entry);
-  const int64_t first = first_of(true, kVector, kThreads, piece, threadIdx.x);
+  const Elements<W, G> all(at, turn * kTurn, kDirection == kAdam);
+  const int64_t left = at.outer - turn * kTurn;
+  const int thread = int(threadIdx.x);
+  const Share<int> mine = {thread * kVector, kThreads * kVector, 1, left < kTurn ? int(left) : kTurn};
+  T w[kChunks][kVector], x[kChunks][kVector], g[kChunks][kVector];
+  all.template read<kDirection, true, false, kChunks>(mine, 0, kChunks, h, w, x, g);
   const Update<T> u = step(at.rule, Gram<T>{}, T(0), h);
-  T w[kVector], g[kVector], m[kVector] = {}, v[kVector] = {};
-  load<1>(all.w, first, at.outer, w);
-  load<1>(all.g, first, at.outer, g);
-  if (all.m) load<1>(all.m, first, at.outer, m);
-  if constexpr (kDirection == kAdam) load<1>(second, first, at.outer, v);
 #pragma unroll
-  for (int k = 0; k < kVector; ++k) {
-    g[k] = gradient(g[k], w[k], h);
-    const T x = moments<kDirection>(g[k], m[k], v[k], h);
-    w[k] = new_weight<kDirection>(w[k], x, g[k], u);
+  for (int c = 0; c < kChunks; ++c) {
+#pragma unroll
+    for (int k = 0; k < kVector; ++k) {
+      w[c][k] = new_weight<kDirection>(w[c][k], x[c][k], g[c][k], u);
+    }
   }
-  store<1>(all.w, first, at.outer, w);
-  if (all.m) store<1>(all.m, first, at.outer, m);
-  if constexpr (kDirection == kAdam) store<1>(second, first, at.outer, v);
+  all.template put<kDirection, true, false, kChunks>(mine, 0, kChunks, w, x);
+}
+
+// Columns that are read twice.
+template <Direction kDirection, class W, class G>
+__device__ __forceinline__ void step_strip(const Entry& entry, int64_t number) {
+  using T = Arithmetic<W>;
+  constexpr int kChunks = walked_at_once(kColumns, sizeof(T));
+  const Segments& at = entry.at;
+  const Hyper<T>& h = hyper_of<T>(entry);
+  const StripBundle strip(at, number);
+  const Elements<W, G> column(at, strip.first);
+  const Share<int64_t> mine = strip.whole();
+  T* const s = strip.inside ? state_of<T>(at, strip.segment) : nullptr;
+  const T old_s = s ? *s : T(0);
+  const Gram<T> gram = rounded<T>(
+      sum<kDirection>(strip.group, sum_of<kDirection, false, kChunks, 1>(column, mine, h)));
+  const auto measured = [&](const auto& of, bool needed) {
+    return measure<kDirection>(strip.group, column, mine, h, of, needed);
+  };
+  const Update<T> u = decide<kDirection>(at.rule, gram, old_s, h, measured);
+  if (s && strip.group.leads()) *s = u.s;
+  update_of<kDirection, false, kChunks, 1>(column, mine, h, u);
+}
+
+// Calls step(entry, piece) for this block's share of the units, where every block has as many.
+template <class Step>
+__device__ __forceinline__ void each_unit(const WorkList& work, const Step& step) {
+  for (int64_t unit = blockIdx.x; unit < work.units; unit += gridDim.x) {
+    const Entry& entry = work.entries[work.entry_of[unit]];
+    if (!entry.rests) step(entry, unit - entry.first_unit);
+  }
+}
+
+// Likewise, in the order in which blocks come for units: one that waits for another unit knows that
+// it has been taken before.
+template <class Step>
+__device__ __forceinline__ void each_taken_unit(const WorkList& work, int shared_at,
+                                                const Step& step) {
+  auto* const taken = reinterpret_cast<unsigned*>(dynamic_shared<char>() + shared_at);
+  unsigned* const next = work.exchange.next;
+  const bool takes = threadIdx.x == 0;
+  unsigned mine = takes ? atomicAdd(next, 1u) : 0;
+  for (;;) {
+    if (takes) *taken = mine;
+    __syncthreads();
+    const int64_t unit = *taken;
+    __syncthreads();  // before the next is written there
+    if (unit >= work.units) return;
+    if (takes) mine = atomicAdd(next, 1u);  // long before it is needed
+    const Entry& entry = work.entries[work.entry_of[unit]];
+    if (!entry.rests) step(entry, unit - entry.first_unit);
+  }
+}
+
+// Small segments, so that a model of many small tensors is few launches.
+template <Direction kDirection, class W, class G>
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) small_units(WorkList work) {
+  each_unit(work, [](const Entry& entry, int64_t piece) {
+    if (entry.tier == kTileRows) step_tile<kDirection, W, G>(entry, piece);
+    else if (entry.direction == kAdam) step_elements<kAdam, W, G>(entry, piece);
+    else if constexpr (kDirection == kMoment) step_elements<kMoment, W, G>(entry, piece);
+  });
 }
 
 template <Direction kDirection, bool kVectors, class W, class G>
-__device__ __forceinline__ void step_long_row(const Entry& entry, const Elements<W, G>& row,
-                                              int64_t index) {
-  constexpr int kVector = Elements<W, G>::kVector;
-  const BlockGroup group;
-  const int64_t start = first_of<int64_t>(kVectors, kVector, kThreads, 0, group.thread);
-  step_read_twice<kDirection, stride_of(kVectors, kThreads), kVector>(
-      entry, row, index, group, {start, kThreads * kVector, entry.at.dim},
-      {group.thread, kThreads, entry.at.dim});
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) row_units(WorkList work) {
+  each_unit(work, [](const Entry& entry, int64_t piece) {
+    const RowGroup group(entry.shared_by);
+    const int64_t row = piece * (kThreads / group.threads) + group.number;
+    step_held_row<kDirection, kVectors, W, G>(entry, row, group);
+  });
+}
+
+template <Direction kDirection, bool kVectors, class W, class G>
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) cluster_units(WorkList work) {
+#ifdef SPHERE_CLUSTERS
+  each_unit(work, [](const Entry& entry, int64_t piece) {
+    step_held_row<kDirection, kVectors, W, G>(entry, piece / entry.shared_by, ClusterGroup{});
+  });
+#endif
+}
+
+template <Direction kDirection, bool kVectors, class W, class G>
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) long_row_units(WorkList work) {
+  each_taken_unit(work, shared_bytes(kLongRows, sizeof(Arithmetic<W>)) - 16,
+                  [&](const Entry& entry, int64_t turn) {
+                    take_turn<kDirection, kVectors, RowBundle<kVectors>, W, G>(
+                        entry, work.exchange, turn);
+                  });
 }
 
 template <Direction kDirection, class W, class G>
-__device__ __forceinline__ void step_strip(const Entry& entry, int64_t piece) {
-  const int64_t dim = entry.at.dim, inner = entry.at.inner;
-  const ColumnGroup group;
-  const Strip strip = strip_at(piece, inner);
-  const int64_t column = strip.column + group.lane;
-  const bool inside = column < inner;  // else the strip ends before this lane, which sums zeros
-  const int64_t first = inside ? element_at(dim, inner, strip.outer, 0, column) : 0;
-  const Share mine = {group.warp * inner, kWarps * inner, inside ? dim * inner : 0};
-  step_read_twice<kDirection, 1, 1>(entry, Elements<W, G>(entry.at, first),
-                                    strip.outer * inner + column, group, mine, mine);
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) column_units(WorkList work) {
+  each_unit(work, [](const Entry& entry, int64_t strip) {
+    step_strip<kDirection, W, G>(entry, strip);
+  });
 }
 
-template <Tier kTier, bool kVectors, Direction kDirection, class W, class G>
-__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) step_units(WorkList work) {
-  for (int64_t unit = blockIdx.x; unit < work.units; unit += gridDim.x) {
-    const Entry& entry = work.entries[work.entry_of[unit]];
-    if (!entry.at.g) continue;
-    const int64_t piece = unit - entry.first_unit;
-    if constexpr (kTier == kElements) {
-      step_elements<kDirection, W, G>(entry, piece);
-    } else if constexpr (kTier == kColumns) {
-      step_strip<kDirection, W, G>(entry, piece);
-    } else {
-      const int64_t index = kTier == kWarpRows ? piece * kWarps + threadIdx.x / kWarp : piece;
-      if (index >= entry.at.outer) continue;
-      const Elements<W, G> row(entry.at, index * entry.at.dim);
-      if constexpr (kTier == kWarpRows) {
-        step_held_row<kDirection, kVectors>(entry, row, index, WarpGroup{});
-      } else if constexpr (kTier == kBlockRows) {
-        step_held_row<kDirection, kVectors>(entry, row, index, BlockGroup{});
-      } else {
-        step_long_row<kDirection, kVectors>(entry, row, index);
-      }
-    }
-  }
+template <Direction kDirection, class W, class G>
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) long_column_units(WorkList work) {
+  each_taken_unit(work, shared_bytes(kLongColumns, sizeof(Arithmetic<W>)) - 16,
+                  [&](const Entry& entry, int64_t turn) {
+                    take_turn<kDirection, false, StripBundle, W, G>(entry, work.exchange, turn);
+                  });
 }
 
 template <Direction kDirection>
 constexpr void fill(Kernels& kernels) {
   using W = SPHERE_W;
   using G = SPHERE_G;
-  auto& odd = kernels.at[kDirection][false];
-  auto& even = kernels.at[kDirection][true];
-  if constexpr (kDirection != kPrevious) {
-    odd[kElements] = even[kElements] = step_units<kElements, true, kDirection, W, G>;
-  }
-  if constexpr (kDirection != kAdam) {  // so far Adam's direction is only for single elements
-    odd[kWarpRows] = step_units<kWarpRows, false, kDirection, W, G>;
-    even[kWarpRows] = step_units<kWarpRows, true, kDirection, W, G>;
-    odd[kBlockRows] = step_units<kBlockRows, false, kDirection, W, G>;
-    even[kBlockRows] = step_units<kBlockRows, true, kDirection, W, G>;
-    odd[kLongRows] = step_units<kLongRows, false, kDirection, W, G>;
-    even[kLongRows] = step_units<kLongRows, true, kDirection, W, G>;
-    odd[kColumns] = even[kColumns] = step_units<kColumns, false, kDirection, W, G>;
-  }
+  kernels.small[kDirection] = small_units<kDirection, W, G>;
+  kernels.rows[kDirection][false] = row_units<kDirection, false, W, G>;
+  kernels.rows[kDirection][true] = row_units<kDirection, true, W, G>;
+  kernels.clusters[kDirection][false] = cluster_units<kDirection, false, W, G>;
+  kernels.clusters[kDirection][true] = cluster_units<kDirection, true, W, G>;
+  kernels.long_rows[kDirection][false] = long_row_units<kDirection, false, W, G>;
+  kernels.long_rows[kDirection][true] = long_row_units<kDirection, true, W, G>;
+  kernels.columns[kDirection] = column_units<kDirection, W, G>;
+  kernels.long_columns[kDirection] = long_column_units<kDirection, W, G>;
 }
 
 }  // namespace
 }  // namespace SPHERE_ISA
 
 extern const Kernels SPHERE_KERNELS = [] {
-  Kernels kernels = {};
+  Kernels kernels = {};  // none with Adam's direction, which so far only single elements have
   fill<kMoment>(kernels);
   fill<kPrevious>(kernels);
-  fill<kAdam>(kernels);
   return kernels;
 }();
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 
 #include "begin.cuh"
@@ -30,13 +31,24 @@ const Kernels& kernels_for(DType w, DType g) {
   }
 }
 
-// Appends `count` of T, aligned, with these values or 0. Returns where they begin.
+// The next offset where anything may lie.
+size_t aligned(size_t offset) {
+  return (offset + 15) / 16 * 16;
+}
+
+// Appends `count` of T with these values or 0. Returns where they begin.
 template <class T>
 size_t append(std::vector<unsigned char>& image, const T* values, size_t count) {
-  const size_t at = (image.size() + 15) / 16 * 16;
+  const size_t at = aligned(image.size());
   image.resize(at + count * sizeof(T));
   if (values && count) std::memcpy(image.data() + at, values, count * sizeof(T));
   return at;
+}
+
+int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, device), "asking for the properties of the GPU");
+  return value;
 }
 
 }  // namespace
@@ -63,7 +75,7 @@ std::string cuda_problem(int device) {
   cudaError_t error = cudaSetDevice(device);
   cudaFuncAttributes attributes;
   if (error == cudaSuccess)
-    error = cudaFuncGetAttributes(&attributes, kFloat32Kernels.at[kMoment][true][kWarpRows]);
+    error = cudaFuncGetAttributes(&attributes, kFloat32Kernels.of(kRows, kMoment, true));
   if (error == cudaSuccess) return "";
   if (error == cudaErrorNoKernelImageForDevice) {
     return "the kernels were not built for this GPU: install sphere_fused again with "
@@ -75,36 +87,107 @@ std::string cuda_problem(int device) {
 CudaSteps::CudaSteps(int device, std::vector<size_t> indices, const std::vector<Segments>& table,
                      size_t group_count)
     : device_(device), indices_(std::move(indices)), groups_(group_count) {
-  std::vector<Entry> entries;
-  std::vector<std::vector<int32_t>> maps;
-  for (size_t i : indices_) {
-    const Segments& at = table.at(i);
-    const int w_size = size_of(at.w_type), g_size = size_of(at.g_type);
-    const int arithmetic = std::max(w_size, int(sizeof(float)));
-    const Direction direction = kRules[at.rule].direction;
-    const Tier tier = tier_of(at.dim, at.inner, arithmetic, direction == kPrevious);
-    const int vector = vector_of(w_size, g_size);
-    const Kernel kernel =
-        kernels_for(at.w_type, at.g_type).at[direction][at.dim % vector == 0][tier];
-    if (!kernel) throw std::runtime_error("no CUDA kernel for this rule and layout");
-    size_t l = 0;
-    while (l < launches_.size() && launches_[l].kernel != kernel) ++l;
-    if (l == launches_.size()) {
-      launches_.push_back({kernel, shared_bytes(tier, arithmetic), 0, 0});
-      maps.emplace_back();
+  check(cudaSetDevice(device_), "choosing the GPU of a step");
+  lay_out(table);
+}
+
+// The launch that an entry takes part in.
+CudaSteps::Launch& CudaSteps::launch_of(const Entry& entry, DType g_type, int size, Direction rows,
+                                        bool vectors) {
+  // Single elements go along with the small rows of their model.
+  const bool along = entry.tier == kElements && entry.direction == kAdam;
+  const Kernel kernel = kernels_for(entry.at.w_type, g_type)
+                            .of(entry.tier, along ? rows : entry.direction, vectors);
+  if (!kernel) throw std::runtime_error("no CUDA kernel for this rule and layout");
+  const int cluster = entry.tier == kClusterRows ? entry.shared_by : 1;
+  const int shared = shared_bytes(entry.tier, size);
+  for (Launch& l : launches_) {
+    if (l.kernel == kernel && l.cluster == cluster) {
+      l.shared_bytes = std::max(l.shared_bytes, shared);
+      return l;
     }
-    const int64_t units = units_of(tier, at.outer, at.inner, vector);
-    maps[l].insert(maps[l].end(), size_t(units), int32_t(entries.size()));
-    entries.push_back({at, launches_[l].units, {}, {}});
-    launches_[l].units += units;
+  }
+  int64_t resident = 0;
+  if (entry.tier == kLongRows || entry.tier == kLongColumns) {
+    int per_processor = 0;
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, kThreads, shared),
+          "asking how many blocks fit");
+    resident = int64_t(per_processor) * attribute(cudaDevAttrMultiProcessorCount, device_);
+  }
+  launches_.push_back({kernel, cluster, shared, resident});
+  return launches_.back();
+}
+
+void CudaSteps::lay_out(const std::vector<Segments>& table) {
+  const bool clusters = attribute(cudaDevAttrComputeCapabilityMajor, device_) >= 9;
+  Direction rows = kMoment;
+  for (size_t i : indices_) {
+    if (kRules[table.at(i).rule].direction == kPrevious) rows = kPrevious;
+  }
+  std::vector<Entry> entries;
+  std::vector<size_t> launch_numbers;
+  std::vector<int64_t> unit_counts;
+  int64_t bundles = 0, segments = 0, sums = 0;
+  for (size_t i : indices_) {
+    const Segments& at = table[i];
+    const int w_size = size_of(at.w_type), size = std::max(w_size, int(sizeof(float)));
+    const int vector = vector_of(w_size, size_of(at.g_type));
+    const Direction direction = kRules[at.rule].direction;
+    const bool previous = direction == kPrevious;
+    Entry entry = {};
+    entry.at = at;
+    entry.direction = direction;
+    entry.tier = tier_of(at.dim, at.inner, size, previous, clusters);
+    if (entry.tier == kRows) entry.shared_by = threads_of(at.dim, size, previous);
+    if (entry.tier == kClusterRows) entry.shared_by = blocks_of(at.dim, size, previous);
+    const Launch& launch = launch_of(entry, at.g_type, size, rows, at.dim % vector == 0);
+    if (launch.resident) {
+      const int64_t each = ceil_div(at.dim, piece_of(entry.tier, size));
+      const int64_t here = bundles_of(entry.tier, at.outer, at.inner);
+      const int64_t slots = here * segments_in_bundle(entry.tier);
+      entry.lag = lag_of(here * each, each, launch.resident);
+      entry.first_bundle = bundles;
+      entry.first_segment = segments;
+      entry.first_sums = sums;
+      bundles += here;
+      segments += slots;
+      sums += slots * each * kSums;
+    }
+    unit_counts.push_back(
+        units_of(entry.tier, at.outer, at.dim, at.inner, size, vector, previous));
+    launch_numbers.push_back(size_t(&launch - launches_.data()));
+    entries.push_back(entry);
     g_types_.push_back(at.g_type);
     gradients_.push_back(at.g);
   }
+
+  // Large units first: the small ones fill the gaps at the end.
+  std::vector<size_t> order(entries.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto weight = [&](size_t e) {
+    const Segments& at = entries[e].at;
+    return at.outer * at.dim * at.inner / std::max<int64_t>(unit_counts[e], 1);
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return weight(a) > weight(b); });
+  std::vector<std::vector<int32_t>> maps(launches_.size());
+  for (size_t e : order) {
+    Launch& launch = launches_[launch_numbers[e]];
+    entries[e].first_unit = launch.units;
+    launch.units += unit_counts[e];
+    maps[launch_numbers[e]].resize(size_t(launch.units), int32_t(e));
+  }
+
   append(image_, entries.data(), entries.size());
-  groups_at_ = append<GroupHyper>(image_, nullptr, group_count);
+  groups_at_ = append<GroupHyper>(image_, nullptr, groups_.size());
   for (size_t l = 0; l < launches_.size(); ++l) {
     launches_[l].map = append(image_, maps[l].data(), maps[l].size());
   }
+  counter_count_ = int64_t(launches_.size()) + 2 * bundles;
+  counters_at_ = aligned(image_.size());
+  updates_at_ = aligned(counters_at_ + size_t(counter_count_) * sizeof(unsigned));
+  sums_at_ = aligned(updates_at_ + size_t(segments) * sizeof(Update<double>));
+  memory_bytes_ = sums_at_ + size_t(sums) * sizeof(double);
 }
 
 bool CudaSteps::fits(const std::vector<Segments>& table) const {
@@ -115,34 +198,46 @@ bool CudaSteps::fits(const std::vector<Segments>& table) const {
 }
 
 void CudaSteps::begin(const std::vector<Segments>& table, const std::vector<GroupHyper>& groups,
-                      void* memory, void* stream) {
+                      unsigned char* memory, void* stream) {
   new_gradients_.clear();
   new_groups_.clear();
   for (size_t i = 0; i < indices_.size(); ++i) {
     const void* const g = table[indices_[i]].g;
-    if (gradients_[i] != g) new_gradients_.push_back({int64_t(i), g});
+    if (captured_ || gradients_[i] != g) new_gradients_.push_back({int64_t(i), g});
     gradients_[i].reset();
   }
   for (size_t i = 0; i < groups_.size(); ++i) {
-    if (groups_[i] != groups[i]) new_groups_.push_back({int64_t(i), groups[i]});
+    if (captured_ || groups_[i] != groups[i]) new_groups_.push_back({int64_t(i), groups[i]});
     groups_[i].reset();
   }
-  unsigned char* const base = static_cast<unsigned char*>(memory);
-  begin_step(reinterpret_cast<Entry*>(base), int64_t(indices_.size()),
-             reinterpret_cast<GroupHyper*>(base + groups_at_), new_gradients_, new_groups_, stream);
+  const Table known = {reinterpret_cast<Entry*>(memory), int64_t(indices_.size()),
+                       reinterpret_cast<GroupHyper*>(memory + groups_at_),
+                       reinterpret_cast<unsigned*>(memory + counters_at_), counter_count_};
+  begin_step(known, new_gradients_, new_groups_, stream);
   for (size_t i = 0; i < indices_.size(); ++i) gradients_[i] = table[indices_[i]].g;
   for (size_t i = 0; i < groups_.size(); ++i) groups_[i] = groups[i];
 }
 
 void CudaSteps::step(const std::vector<Segments>& table, const std::vector<GroupHyper>& groups,
-                     void* memory, void* stream, int64_t most_blocks, bool /*capturing*/) {
+                     void* memory, void* stream, int64_t most_blocks, bool capturing) {
   check(cudaSetDevice(device_), "choosing the GPU of a step");
-  begin(table, groups, memory, stream);
+  // A graph must bring with it all that its steps need, and may, replayed, change what was noted.
+  captured_ |= capturing;
   unsigned char* const base = static_cast<unsigned char*>(memory);
-  for (const Launch& l : launches_) {
+  begin(table, groups, base, stream);
+  unsigned* const counters = reinterpret_cast<unsigned*>(base + counters_at_);
+  auto* const progress = reinterpret_cast<Progress*>(counters + launches_.size());
+  for (size_t i = 0; i < launches_.size(); ++i) {
+    const Launch& l = launches_[i];
+    const Exchange exchange = {counters + i, progress,
+                               reinterpret_cast<Update<double>*>(base + updates_at_),
+                               reinterpret_cast<double*>(base + sums_at_)};
     const WorkList work = {reinterpret_cast<const Entry*>(base),
-                           reinterpret_cast<const int32_t*>(base + l.map), l.units};
-    launch(l.kernel, std::min(l.units, most_blocks), kThreads, l.shared_bytes, stream, work);
+                           reinterpret_cast<const int32_t*>(base + l.map), l.units, exchange};
+    const int64_t most = l.resident ? std::min(l.resident, most_blocks) : most_blocks;
+    const int64_t whole_clusters = std::max<int64_t>(most / l.cluster, 1) * l.cluster;
+    launch(l.kernel, std::min(l.units, whole_clusters), l.cluster, kThreads, l.shared_bytes, stream,
+           work);
   }
 }
 

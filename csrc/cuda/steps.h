@@ -18,11 +18,13 @@ std::string cuda_problem(int device);
 // memory that the owner provides; a step neither allocates there nor waits.
 class CudaSteps {
  public:
-  // `indices`: which of `table` they are.
+  // `indices`: which of `table` they are. Throws std::runtime_error if CUDA refuses.
   CudaSteps(int device, std::vector<size_t> indices, const std::vector<Segments>& table,
             size_t group_count);
 
-  // What the memory, aligned to 16 bytes, must hold before the first step.
+  // How long the memory, aligned to 16 bytes, must be, and what it must begin with before the first
+  // step.
+  size_t memory_bytes() const { return memory_bytes_; }
   const std::vector<unsigned char>& image() const { return image_; }
 
   // Whether the gradients have the dtypes they had when this was made: the kernels depend on them.
@@ -37,22 +39,30 @@ class CudaSteps {
  private:
   struct Launch {
     Kernel kernel;
-    int shared_bytes;
-    size_t map;  // where in the memory its entry_of lies
-    int64_t units;
+    int cluster, shared_bytes;
+    int64_t resident;  // most blocks that are worth it where they wait for each other, or 0
+    int64_t units = 0;
+    size_t map = 0;  // where in the memory its entry_of lies
   };
 
+  void lay_out(const std::vector<Segments>& table);
+  Launch& launch_of(const Entry& entry, DType g_type, int size, Direction rows, bool vectors);
   void begin(const std::vector<Segments>& table, const std::vector<GroupHyper>& groups,
-             void* memory, void* stream);
+             unsigned char* memory, void* stream);
+
   int device_;
   std::vector<size_t> indices_;
   std::vector<DType> g_types_;
   std::vector<Launch> launches_;
   std::vector<unsigned char> image_;
-  size_t groups_at_;  // where in the memory the groups lie
+  // Where in the memory these lie.
+  size_t groups_at_, counters_at_, updates_at_, sums_at_, memory_bytes_;
+  int64_t counter_count_;
   // What the memory holds; nothing where that is not known.
   std::vector<std::optional<const void*>> gradients_;
   std::vector<std::optional<GroupHyper>> groups_;
+  // Whether a graph may write there at any time.
+  bool captured_ = false;
   // What must be changed there for the coming step.
   std::vector<NewGradient> new_gradients_;
   std::vector<NewGroup> new_groups_;

@@ -86,7 +86,7 @@ void run(std::FILE* from, std::FILE* to) {
   if (const std::string problem = cuda_problem(0); !problem.empty())
     throw std::runtime_error(problem);
   CudaSteps cuda(0, indices, table, group_count);
-  Memory memory(0, cuda.image().size());
+  Memory memory(0, cuda.memory_bytes());
   std::memcpy(memory.data, cuda.image().data(), cuda.image().size());
   for (int64_t t = 0; t < steps; ++t) {
     for (int64_t i = 0; i < count; ++i) table[i].g = parameters[i].gradients[t].data;

@@ -1,0 +1,185 @@
+// Long segments, in pieces that any block takes: it sums a piece, and updates one whose segment has
+// been summed, which the L2 then still holds. Whoever sums the last piece of a segment decides.
+#pragma once
+
+#include "agent.cuh"
+
+namespace sphere_fused {
+inline namespace SPHERE_ISA {
+
+// What one block wrote and another reads, past the L1.
+template <class T>
+__device__ __forceinline__ T from_others(const T* written) {
+  return __ldcg(written);
+}
+template <class T>
+__device__ __forceinline__ Update<T> from_others(const Update<T>* u) {
+  return {from_others(&u->s),   from_others(&u->a_w), from_others(&u->a_x), from_others(&u->a_h),
+          from_others(&u->b_w), from_others(&u->b_x), from_others(&u->b_h), from_others(&u->radial)};
+}
+
+// A thread's share of a segment that is read more than once, kChunks chunks at a time: its products.
+template <Direction kDirection, bool kVectors, int kChunks, int kCount, class W, class G, class T>
+__device__ __forceinline__ Gram<double> sum_of(const Elements<W, G>& segment,
+                                               const Share<int64_t>& mine, const Hyper<T>& h) {
+  Gram<double> total{};
+  for (int64_t chunk = 0; mine.first(chunk) < mine.end; chunk += kChunks) {
+    T w[kChunks][kCount], x[kChunks][kCount], g[kChunks][kCount];
+    segment.template read<kDirection, kVectors, true, kChunks>(mine, chunk, kChunks, h, w, x, g);
+    Gram<T> part{};
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) add<kDirection>(part, w[c][k], x[c][k], g[c][k]);
+    }
+    total += part;
+  }
+  return total;
+}
+
+// And its update.
+template <Direction kDirection, bool kVectors, int kChunks, int kCount, class W, class G, class T>
+__device__ __forceinline__ void update_of(const Elements<W, G>& segment,
+                                          const Share<int64_t>& mine, const Hyper<T>& h,
+                                          const Update<T>& u) {
+  for (int64_t chunk = 0; mine.first(chunk) < mine.end; chunk += kChunks) {
+    T w[kChunks][kCount], x[kChunks][kCount], g[kChunks][kCount];
+    segment.template read<kDirection, kVectors, true, kChunks>(mine, chunk, kChunks, h, w, x, g);
+    segment.template write<kDirection, kVectors, true, kChunks>(mine, chunk, kChunks, u, w, x, g);
+  }
+}
+
+// What the threads of a block are to a bundle of long segments: all to one row, or each lane to a
+// column of a strip. `whole` is all that a thread has of its segment, one by one; `part` its share
+// of a piece.
+template <bool kVectors>
+struct RowBundle {
+  static constexpr Tier kTier = kLongRows;
+  BlockGroup group;
+  int64_t dim, first, segment;
+  bool inside = true;
+
+  __device__ RowBundle(const Segments& at, int64_t row) : dim(at.dim), first(row * at.dim), segment(row) {}
+  __device__ Share<int64_t> whole() const { return one_by_one(group, dim); }
+  template <int kCount>
+  __device__ Share<int64_t> part(int64_t piece, int length) const {
+    const int64_t left = dim - piece * length;
+    Share<int64_t> mine = share_of(kVectors, kCount, group, left < length ? left : length);
+    mine.start += piece * length;
+    mine.end += piece * length;
+    return mine;
+  }
+  // Which of a piece's sums are this thread's to write, or none.
+  __device__ int slot() const { return group.leads() ? 0 : -1; }
+  // The pieces this thread adds: first, first + step, ...
+  __device__ int adds_from() const { return group.thread; }
+  __device__ int adds_step() const { return kThreads; }
+  __device__ int adds_slot() const { return 0; }
+};
+
+struct StripBundle {
+  static constexpr Tier kTier = kLongColumns;
+  ColumnGroup group;
+  int64_t dim, inner, first, segment;
+  bool inside;  // else the strip ends before this lane, which sums zeros
+
+  __device__ StripBundle(const Segments& at, int64_t number) : dim(at.dim), inner(at.inner) {
+    const Strip strip = strip_at(number, inner);
+    const int64_t column = strip.column + group.lane;
+    inside = column < inner;
+    first = inside ? element_at(dim, inner, strip.outer, 0, column) : 0;
+    segment = strip.outer * inner + column;
+  }
+  __device__ Share<int64_t> rows(int64_t from, int64_t to) const {
+    return {(from + group.warp) * inner, kWarps * inner, 0, inside ? to * inner : 0};
+  }
+  __device__ Share<int64_t> whole() const { return rows(0, dim); }
+  template <int kCount>
+  __device__ Share<int64_t> part(int64_t piece, int length) const {
+    const int64_t from = piece * length;
+    return rows(from, dim - from < length ? dim : from + length);
+  }
+  __device__ int slot() const { return group.warp == 0 ? group.lane : -1; }
+  __device__ int adds_from() const { return group.warp; }
+  __device__ int adds_step() const { return kWarps; }
+  __device__ int adds_slot() const { return group.lane; }
+};
+
+template <Direction kDirection, class Bundle, class W, class G, class T>
+__device__ __forceinline__ void decide_bundle(const Entry& entry, const Exchange& exchange,
+                                              const Bundle& bundle, const Elements<W, G>& segment,
+                                              const double* sums, int64_t pieces,
+                                              Update<T>* update) {
+  constexpr int kSlots = int(segments_in_bundle(Bundle::kTier));
+  const Hyper<T>& h = hyper_of<T>(entry);
+  double v[kProducts<kDirection>] = {};
+  for (int64_t p = bundle.adds_from(); p < pieces; p += bundle.adds_step()) {
+#pragma unroll
+    for (int i = 0; i < kProducts<kDirection>; ++i) {
+      v[i] += from_others(sums + (p * kSlots + bundle.adds_slot()) * kSums + i);
+    }
+  }
+  bundle.group.sum(v);
+  const Gram<T> gram = rounded<T>(packed<kDirection>(v));
+  T* const s = bundle.inside ? state_of<T>(entry.at, bundle.segment) : nullptr;
+  const auto measured = [&](const auto& of, bool needed) {
+    return measure<kDirection>(bundle.group, segment, bundle.whole(), h, of, needed);
+  };
+  const Update<T> u = decide<kDirection>(entry.at.rule, gram, s ? *s : T(0), h, measured);
+  if (bundle.slot() < 0) return;
+  update[bundle.slot()] = u;
+  if (s) *s = u.s;
+}
+
+template <Direction kDirection, bool kVectors, class Bundle, class W, class G>
+__device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& exchange,
+                                          int64_t turn) {
+  using T = Arithmetic<W>;
+  constexpr Tier kTier = Bundle::kTier;
+  constexpr int kCount = kTier == kLongRows ? Elements<W, G>::kVector : 1;
+  constexpr int kChunks = walked_at_once(kTier, sizeof(T)) / kCount;
+  constexpr int kPiece = piece_of(kTier, sizeof(T)), kSlots = int(segments_in_bundle(kTier));
+  const Segments& at = entry.at;
+  const Hyper<T>& h = hyper_of<T>(entry);
+  const int64_t each = ceil_div(at.dim, kPiece);
+  const int64_t pieces = bundles_of(kTier, at.outer, at.inner) * each;
+  const Turn t = turn_at(turn, pieces, entry.lag);
+  const int64_t number = t.piece / each;
+  const Bundle bundle(at, number);
+  const Elements<W, G> segment(at, bundle.first);
+  const Share<int64_t> mine = bundle.template part<kCount>(t.piece % each, kPiece);
+  Progress& progress = exchange.progress[entry.first_bundle + number];
+  auto* const update =
+      reinterpret_cast<Update<T>*>(exchange.updates + entry.first_segment + number * kSlots);
+  double* const sums = exchange.sums + entry.first_sums + number * each * kSlots * kSums;
+
+  if (t.updates) {
+    while (threadIdx.x == 0 && atomicAdd(&progress.decided, 0u) == 0) __nanosleep(100);
+    __threadfence();
+    __syncthreads();
+    const Update<T> u = from_others(update + bundle.adds_slot());
+    update_of<kDirection, kVectors, kChunks, kCount>(segment, mine, h, u);
+    return;
+  }
+  const Gram<double> gram =
+      sum<kDirection>(bundle.group, sum_of<kDirection, kVectors, kChunks, kCount>(segment, mine, h));
+  if (bundle.slot() >= 0) {
+    double v[kProducts<kDirection>];
+    unpack<kDirection>(gram, v);
+    double* const own = sums + (t.piece % each * kSlots + bundle.slot()) * kSums;
+#pragma unroll
+    for (int i = 0; i < kProducts<kDirection>; ++i) own[i] = v[i];
+    __threadfence();
+  }
+  __syncthreads();
+  const bool last = threadIdx.x == 0 && atomicAdd(&progress.summed, 1u) == unsigned(each - 1);
+  if (!__syncthreads_or(last)) return;
+  __threadfence();
+  decide_bundle<kDirection>(entry, exchange, bundle, segment, sums, each, update);
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) atomicExch(&progress.decided, 1u);
+}
+
+}  // namespace SPHERE_ISA
+}  // namespace sphere_fused
