@@ -205,7 +205,7 @@ def test_hyperparameters_on_a_device(
     if parameter_is_there:
         monkeypatch.setattr(plan.GroupHyper, "on", lambda self, _: self)
     params = [w.clone() for w in start]
-    optimizer = make(name, params, backend, **{**hyper, "lr": torch.tensor([hyper["lr"]])})
+    optimizer = make(name, params, backend, **{**hyper, "lr": torch.tensor([[hyper["lr"]]])})
     optimizer.grad_scale, optimizer.found_inf = torch.tensor([SCALE]), torch.zeros(1)
     take_steps(optimizer, params, list(zip(*grads, strict=True)))
     for w0, of_param, p in zip(start, grads, params, strict=True):
