@@ -38,6 +38,11 @@ except ImportError as error:
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
+def at_hand(value: float | torch.Tensor) -> float | torch.Tensor:
+    """`value` as a number, or as it is on a device, where reading it would wait."""
+    return value if isinstance(value, torch.Tensor) and not value.is_cpu else float(value)
+
+
 def in_double(value: float | torch.Tensor) -> Any:
     """A number, or a 0-d tensor, which leaves the dtype of what it is multiplied with alone."""
     return value.reshape(()).double() if isinstance(value, torch.Tensor) else value
@@ -58,7 +63,31 @@ class GroupHyper(NamedTuple):
     decoupled: bool
     grad_clip: float
     grad_scale: float | torch.Tensor = 1.0  # what gradients are to be divided by
-    found_inf: float | torch.Tensor = 0.0  # not 0: the step changes nothing
+    found_inf: float | torch.Tensor = 0.0  # not 0: the step changes nothing; same in all groups
+
+    def is_numbers(self) -> bool:
+        """Whether no tensor is among them."""
+        return (
+            isinstance(self.lr, float)
+            and isinstance(self.grad_scale, float)
+            and isinstance(self.found_inf, float)
+        )
+
+    def on(self, device: torch.device) -> GroupHyper:
+        """The same with tensors on `device`; with numbers if that is the CPU, which may wait."""
+        if self.is_numbers():
+            return self
+
+        def moved(value: float | torch.Tensor) -> float | torch.Tensor:
+            if device.type == "cpu":
+                return float(value)
+            return value.to(device) if isinstance(value, torch.Tensor) else value
+
+        return self._replace(
+            lr=moved(self.lr),
+            grad_scale=moved(self.grad_scale),
+            found_inf=moved(self.found_inf),
+        )
 
     def at(self, step: Any, dim: int) -> Hyper:
         """The Hyper of step number `step` (a number or a 0-d tensor) for segments of `dim`."""
@@ -77,6 +106,22 @@ class GroupHyper(NamedTuple):
             sqrt_dim=math.sqrt(dim),
             weight_decay=0.0 if self.decoupled else self.weight_decay,
             unscale=1.0 / in_double(self.grad_scale),
+        )
+
+
+def check_capture(capturable: bool, prepared: bool) -> None:
+    """Raise RuntimeError if a step that is so cannot be captured into a CUDA graph."""
+    if not capturable:
+        raise RuntimeError(
+            "a step is being captured into a CUDA graph, and a parameter group has "
+            "capturable=False: make the optimizer with capturable=True, and take one step before "
+            "the capture"
+        )
+    if not prepared:
+        raise RuntimeError(
+            "a step is being captured into a CUDA graph that must first make state or copy from "
+            "the host, which every replay would repeat: take one step outside the graph first, "
+            "with the same parameters, groups and dtypes of gradients"
         )
 
 
@@ -117,6 +162,7 @@ class Entry:
     moment_key: str
     keeps_moment: bool
     counts_steps: bool
+    capturable: bool
     state: dict[str, Any]
     geometry: Geometry | None = None
 

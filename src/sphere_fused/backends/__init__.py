@@ -2,7 +2,8 @@
 
 A backend is a module with NAME; `unavailable(device)`, the reasons why it cannot run there;
 `reasons(entry)`, those why it cannot step that parameter; and `prepare(plan, indices)`, which
-returns a function of the groups' hyperparameters that steps those entries of a plan that is ready.
+returns a function of the groups' hyperparameters that steps those entries of a plan that is ready,
+or changes nothing where found_inf is not 0.
 """
 
 from __future__ import annotations

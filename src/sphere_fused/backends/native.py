@@ -8,11 +8,15 @@ from typing import Any
 import torch
 
 from sphere_fused import plan as planning  # as a module: tests take its `compiled` away
-from sphere_fused.plan import Entry, GroupHyper, Plan
+from sphere_fused.plan import Entry, GroupHyper, Plan, check_capture
 
 NAME = "native"
 # Blocks of one launch; CUDA takes no more.
 MOST_BLOCKS = 2**31 - 1
+CPU = torch.device("cpu")
+# Tables of steps that were captured, by address: a graph may be replayed at any time, and does not
+# tell when it is gone.
+_captured: dict[int, torch.Tensor] = {}
 # GPUs that the kernels are known to run on.
 _usable: set[int] = set()
 
@@ -67,13 +71,13 @@ def prepare(plan: Plan, indices: list[int]) -> Callable[[list[GroupHyper]], None
     by_device: dict[torch.device, list[int]] = {}
     for i in indices:
         by_device.setdefault(plan.entries[i].param.device, []).append(i)
-    on_cpu = by_device.pop(torch.device("cpu"), [])
+    on_cpu = by_device.pop(CPU, [])
     runs: list[Callable[[list[GroupHyper]], None]] = [
         OnGpu(plan, device, members) for device, members in by_device.items()
     ]
     if on_cpu:
         plan.native.claim(on_cpu)
-        runs.append(lambda hypers: plan.native.step(hypers, torch.get_num_threads()))
+        runs.append(lambda hypers: step_on_cpu(plan, hypers))
 
     def run(hypers: list[GroupHyper]) -> None:
         for each in runs:
@@ -82,32 +86,67 @@ def prepare(plan: Plan, indices: list[int]) -> Callable[[list[GroupHyper]], None
     return run
 
 
+def step_on_cpu(plan: Plan, hypers: list[GroupHyper]) -> None:
+    numbers = [hyper.on(CPU) for hyper in hypers]
+    if numbers[0].found_inf == 0.0:
+        plan.native.step(numbers, torch.get_num_threads())
+
+
 class OnGpu:
     """The steps of a plan's entries on one GPU: a table in its memory, and what is enqueued."""
 
     def __init__(self, plan: Plan, device: torch.device, indices: list[int]) -> None:
         self._plan, self._device, self._indices = plan, device, indices
+        self._capturable = all(plan.entries[i].capturable for i in indices)
         self._steps: Any = None
         self._memory: torch.Tensor
         self._stream: torch.cuda.Stream
 
     def __call__(self, hypers: list[GroupHyper]) -> None:
         with torch.cuda.device(self._device):
-            if torch.cuda.is_current_stream_capturing():
-                raise RuntimeError(
-                    "a step cannot be captured into a CUDA graph yet: capture forward and "
-                    "backward, and call step() outside"
-                )
-            if self._steps is None or not self._steps.fits(self._plan.native):
+            capturing = torch.cuda.is_current_stream_capturing()
+            laid_out = self._steps is not None and self._steps.fits(self._plan.native)
+            if capturing:
+                check_capture(self._capturable, laid_out)
+                _captured[self._memory.data_ptr()] = self._memory
+            elif not laid_out:
                 self._lay_out(len(hypers))
             stream = torch.cuda.current_stream()
-            if stream != self._stream:
+            if stream != self._stream and not capturing:
                 # Its memory must not be handed out again while a step is still on that stream.
                 self._memory.record_stream(stream)
                 self._stream = stream
+            placed, _held = self._placed(hypers)
             self._steps.step(
-                self._plan.native, hypers, self._memory.data_ptr(), stream.cuda_stream, MOST_BLOCKS
+                self._plan.native,
+                placed,
+                self._memory.data_ptr(),
+                stream.cuda_stream,
+                MOST_BLOCKS,
+                capturing,
             )
+
+    def _placed(self, hypers: list[GroupHyper]) -> tuple[list[Any], list[torch.Tensor]]:
+        """`hypers` with the address of each tensor and whether it holds a double instead of it, and
+        the tensors, which must be kept until the step is enqueued."""
+        here: dict[int, torch.Tensor] = {}  # by id, because groups share them
+
+        def placed(value: float | torch.Tensor, *besides: torch.dtype) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            tensor = here.get(id(value))
+            if tensor is None:
+                dtype = value.dtype if value.dtype in besides else torch.float32
+                tensor = here[id(value)] = value.to(self._device, dtype, non_blocking=True)
+            return tensor.data_ptr(), tensor.dtype == torch.float64
+
+        with_addresses = [
+            h
+            if h.is_numbers()
+            else (placed(h.lr, torch.float64), *h[1:-2], placed(h.grad_scale), placed(h.found_inf))
+            for h in hypers
+        ]
+        return with_addresses, list(here.values())
 
     def _lay_out(self, groups: int) -> None:
         compiled: Any = planning.compiled

@@ -25,10 +25,13 @@ def reasons(entry: Entry) -> list[str]:
 
 def prepare(plan: Plan, indices: list[int]) -> Callable[[list[GroupHyper]], None]:
     def run(hypers: list[GroupHyper]) -> None:
+        """A found_inf on a device is read, so the step waits for it and no graph can hold it."""
+        if float(hypers[0].found_inf) != 0.0:
+            return
         for i in indices:
             entry = plan.entries[i]
             if entry.param.grad is not None:
-                step_parameter(entry, hypers[entry.group])
+                step_parameter(entry, hypers[entry.group].on(entry.param.device))
 
     return run
 

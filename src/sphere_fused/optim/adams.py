@@ -33,7 +33,8 @@ class AdamS(SphereOptimizer):
     Args:
         params: parameters or groups, as for every torch.optim optimizer. float32, float64,
             bfloat16 or float16, of any shape and strides; gradients in that dtype or float32.
-        lr: learning rate, a number or a one-element tensor.
+        lr: learning rate, a number or a one-element tensor. One on the GPU of the parameters is
+            read there, when a step runs: no step waits for it.
         betas: decay of the first moment and of S.
         eps: added to the root of S, which is a norm over the whole segment.
         weight_decay: L2 penalty added to the gradient, as in the paper.
@@ -43,7 +44,7 @@ class AdamS(SphereOptimizer):
             normalization layers among them, are stepped by Adam under every setting.
         decoupled_weight_decay: multiply w by `1 - lr*weight_decay` instead, as AdamW does.
         maximize: ascend.
-        capturable: accepted as by torch.optim; `step` is on the parameter's device always.
+        capturable: steps may be captured into a CUDA graph, after one outside of it.
         foreach: accepted for compatibility; nothing here loops over tensors.
         fused: True refuses the reference backend, False asks for it.
         backend: "native", "triton", "reference", or None to take the first that can run.

@@ -11,7 +11,7 @@ import torch
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from sphere_fused import backends
-from sphere_fused.plan import Entry, GroupHyper, Plan, check_parameter
+from sphere_fused.plan import Entry, GroupHyper, Plan, at_hand, check_capture, check_parameter
 from sphere_fused.rule import Rule
 from sphere_fused.segments import Dims, geometry, inside_segment
 
@@ -55,6 +55,9 @@ class SphereOptimizer(Optimizer):
     classic: ClassVar[Rule]  # for segments of one element
     moment_key: ClassVar[str] = "exp_avg"
     counts_steps: ClassVar[bool] = True
+    # GradScaler then leaves gradients scaled and sets the attributes grad_scale and found_inf for
+    # the time of a step. They must not exist otherwise: it multiplies with what it finds.
+    _step_supports_amp_scaling: ClassVar[bool] = True
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self._prepared: Prepared | None = None
@@ -86,7 +89,7 @@ class SphereOptimizer(Optimizer):
         # -(g - wd w) is what enters the moments: both signs move into the factors.
         sign = -1.0 if group["maximize"] else 1.0
         return GroupHyper(
-            lr=float(group["lr"]),
+            lr=at_hand(group["lr"]),
             beta1=beta1,
             gain1=sign * gain1,
             beta2=beta2,
@@ -170,12 +173,13 @@ class SphereOptimizer(Optimizer):
             moment_key=self.moment_key,
             keeps_moment=self.keeps_moment(group),
             counts_steps=self.counts_steps,
+            capturable=bool(group["capturable"]),
             state=self.state.get(p, {}),
         )
 
     def _structure(self) -> list[Any]:
         """What of the groups decides which work a step is, besides the tensors."""
-        options = ("channel_dims", "backend", "fused")
+        options = ("channel_dims", "backend", "fused", "capturable")
         # The plan holds the state and the groups it was made for, so that no id is used again.
         groups = [
             (id(g), *(g[o] for o in options), self.keeps_moment(g)) for g in self.param_groups
@@ -190,8 +194,21 @@ class SphereOptimizer(Optimizer):
         ]
 
     def _prepare(self) -> Prepared:
+        on_gpu = [g for g in self.param_groups if any(p.is_cuda for p in g["params"])]
+        if on_gpu and torch.cuda.is_current_stream_capturing():
+            check_capture(all(group["capturable"] for group in on_gpu), prepared=False)
         plan = Plan(self._entries(), self.state, self.param_groups)
         return Prepared(plan, backends.prepare(plan), self._structure())
+
+    def _amp_scaling(self) -> tuple[float | torch.Tensor, float | torch.Tensor] | None:
+        """grad_scale and found_inf, where there is a GradScaler that has set them."""
+        grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        if grad_scale is None and found_inf is None:
+            return None
+        grad_scale = at_hand(1.0 if grad_scale is None else grad_scale)
+        if isinstance(grad_scale, float) and not grad_scale > 0.0:
+            raise ValueError(f"grad_scale must be above 0, not {grad_scale}")
+        return grad_scale, at_hand(0.0 if found_inf is None else found_inf)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -206,7 +223,13 @@ class SphereOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        scaling = self._amp_scaling()
         hypers = [self.hyper(group) for group in self.param_groups]
+        if scaling is not None:
+            grad_scale, found_inf = scaling
+            if isinstance(found_inf, float) and found_inf != 0.0:
+                return loss
+            hypers = [h._replace(grad_scale=grad_scale, found_inf=found_inf) for h in hypers]
         prepared = self._prepared
         try:
             if (
