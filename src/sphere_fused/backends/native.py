@@ -152,7 +152,8 @@ class OnGpu:
         compiled: Any = planning.compiled
         steps = compiled.CudaSteps(self._plan.native, self._device.index, self._indices, groups)
         image = torch.frombuffer(bytearray(steps.image()), dtype=torch.uint8)
+        memory = torch.empty(steps.memory_bytes(), dtype=torch.uint8, device=self._device)
+        memory[: len(image)].copy_(image)
         # Together, because either may fail for want of memory, and a step be tried again.
-        memory = image.to(self._device)
         self._steps, self._memory = steps, memory
         self._stream = torch.cuda.current_stream()
