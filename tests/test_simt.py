@@ -30,22 +30,31 @@ KERNELS = {
 }
 DTYPES = list(KERNELS)
 DTYPE_IDS = [f"{str(w)[6:]}-{str(g)[6:]}" for w, g in DTYPES]
-# Rows around every length at which something changes: a vector, a warp, and where the tiers end,
-# which policy_test.cpp asserts: at 768 and 8192 elements, 512 and 4096 for AdamG, 256 and 2048 of
-# float64.
-SHORT = [1, 2, 3, 4, 5, 7, 8, 9, 16, 27, 31, 32, 33, 127, 128, 129, 147, 511, 512, 513, 520]
+# Rows around every length at which something changes, which policy_test.cpp asserts: a vector; tiles
+# to 32; from 8 to 256 threads per row, which hold 32 elements each, or 16 for AdamG, or 8 of float64.
+# Then clusters.
+SHORT = [1, 2, 3, 4, 5, 7, 8, 9, 16, 27, 31, 32, 33, 36, 49, 63, 64, 65, 127, 128, 129, 147]
+SHORT += [255, 256, 257, 264, 511, 512, 513, 520]
 TIERS = {
-    torch.float32: [767, 768, 769, 776, 1025, 4095, 4096, 4097, 8191, 8192, 8193, 8200, 20_001],
-    torch.float64: [255, 256, 257, 260, 1025, 2047, 2048, 2049, 2052, 5001, 5000],
+    torch.float32: [1023, 1024, 1025, 1032, 2047, 2048, 2049, 4095, 4096, 4097, 4104, 8191, 8192],
+    torch.float64: [1023, 1024, 1025, 1028, 2047, 2048],
 }
+CLUSTERS = {torch.float32: [4097, 4104, 8193, 8200, 16_385, 32_776], torch.float64: [2049, 4097]}
+CLUSTERS[torch.float64] += [8196]
+# In pieces of 4096, or of 2048: by compute capability 8.0 from where clusters would begin.
+LONG = {torch.float32: [8193, 8200, 12_288, 20_001], torch.float64: [2049, 4100, 6144, 9001]}
 Run = Callable[..., list[tuple[Tensor, dict[str, Any]]]]
 
 
+def of(table: dict[torch.dtype, list[int]], dtype: torch.dtype) -> list[int]:
+    return table[torch.float64 if dtype == torch.float64 else torch.float32]
+
+
 def rows(dtype: torch.dtype) -> list[tuple[int, int]]:
-    """Shapes of every tier, with more rows than one block has warps, and fewer. Never one: a single
-    S can be a rounding worse than a lucky transcription."""
-    long = TIERS[torch.float64 if dtype == torch.float64 else torch.float32]
-    return [*((3 + d % 7, d) for d in SHORT), *((3 if d > 2100 else 2, d) for d in long)]
+    """Shapes of rows that one block steps, with more rows than a block takes at once, and fewer.
+    Never one: a single S can be a rounding worse than a lucky transcription."""
+    short = [(3 + d % 7 + (300 if d in (9, 33) else 0), d) for d in SHORT]
+    return short + [(3 if d > 2100 else 2, d) for d in of(TIERS, dtype)]
 
 
 @functools.cache
@@ -69,14 +78,14 @@ def run_in(simt_folder: Path, tmp_path: Path) -> Run:
     """Runs a Case in a flavour; returns the parameters and states it ends with."""
 
     def run(
-        case: Case, flavour: str = "asan", order: str = "forward"
+        case: Case, flavour: str = "asan", **settings: Any
     ) -> list[tuple[Tensor, dict[str, Any]]]:
         if reason := build.unavailable(flavour):
             pytest.skip(f"the kernels cannot run on the host: {reason}")
         given, result = tmp_path / "case", tmp_path / "result"
         given.write_bytes(case.content)
-        done = executable(flavour, simt_folder).run(str(given), str(result), order=order)
-        assert done.returncode == 0, done.stderr[-4000:]
+        done = executable(flavour, simt_folder).run(str(given), str(result), **settings)
+        assert done.returncode == 0, done.stderr[:6000]
         return case.results(result)
 
     return run
@@ -128,6 +137,7 @@ def test_every_tier_and_case(
 
 # Columns in every way of not filling a strip, a walk of the warps, and both.
 COLUMNS = [((11, 9), (1,)), ((8, 32), (1,)), ((70, 33), (1,)), ((200, 65), (1,))]
+COLUMNS += [((600, 33), (1,)), ((257, 70), (1,)), ((2, 300, 33), (0, 2))]
 COLUMNS += [((3, 50, 40), (0, 2)), ((2, 7, 3), (2,)), ((1, 9, 2), (1, 2)), ((4, 3, 64), (0, 2))]
 
 
@@ -169,20 +179,56 @@ def test_segments_of_a_million(name: str, run_in: Run) -> None:
     ]:
         hyper = {**typical(name), "channel_dims": channel_dims}
         (w0,), (grads,) = start_and_grads([shape], torch.float32, torch.float32, steps=1)
-        ((p, state),) = run_in(case_of(name, [w0], [grads], hyper))
+        ((p, state),) = run_in(case_of(name, [w0], [grads], hyper), blocks=3)
         assert_close_to_oracle(name, w0, grads, p, state, **hyper)
+
+
+def assert_close(name: str, shapes: list[tuple[int, int]], dtype: torch.dtype, **how: Any) -> None:
+    run, grad_dtype, settings = how.pop("run"), how.pop("grad_dtype"), how
+    start, of_param = start_and_grads(shapes, dtype, grad_dtype, steps=2)
+    results = run(case_of(name, start, of_param, typical(name)), **settings)
+    for w0, grads, (p, state) in zip(start, of_param, results, strict=True):
+        assert_close_to_oracle(name, w0, grads, p, state, **typical(name))
+
+
+@pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_clusters(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run) -> None:
+    shapes = [(3, d) for d in of(CLUSTERS, dtype)]
+    assert_close(name, shapes, dtype, grad_dtype=grad_dtype, run=run_in)
+
+
+@pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_long_rows(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run) -> None:
+    shapes = [(3, d) for d in of(LONG, dtype)]
+    how = {"grad_dtype": grad_dtype, "run": run_in, "capability": "8"}
+    assert_close(name, shapes, dtype, processors="1", blocks=3, **how)
 
 
 def everything(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, **how: Any) -> Case:
     """Every tier but columns, in one launch each of at most three blocks, which take turns."""
-    start, of_param = start_and_grads([*rows(dtype), (3001,), ()], dtype, grad_dtype, steps=2)
+    shapes = [*rows(dtype), *((2, d) for d in of(CLUSTERS, dtype)[-3:-1]), (3001,), ()]
+    start, of_param = start_and_grads(shapes, dtype, grad_dtype, steps=2)
     return case_of(name, start, of_param, typical(name), most_blocks=3, **how)
 
 
+def shared_by_blocks(name: str, dtype: torch.dtype, grad_dtype: torch.dtype) -> Case:
+    """What blocks work on together, if clusters are not to be had."""
+    shapes = [(3, d) for d in of(LONG, dtype)]
+    start, of_param = start_and_grads(shapes, dtype, grad_dtype, steps=2)
+    return case_of(name, start, of_param, typical(name))
+
+
 def strips(name: str) -> Case:
-    start, of_param = start_and_grads([(70, 133), (9, 64)], torch.float32, torch.float32, steps=2)
+    """Columns that a block reads twice, and longer ones, in pieces."""
+    shapes = [(70, 133), (9, 64), (600, 70), (257, 33)]
+    start, of_param = start_and_grads(shapes, torch.float32, torch.float32, steps=2)
     hyper = {**typical(name), "channel_dims": (1,)}
-    return case_of(name, start, of_param, hyper, most_blocks=2)
+    return case_of(name, start, of_param, hyper)
+
+
+ANY_ORDER = [{"order": "reverse"}, {"order": "seeded"}, {"order": "seeded", "seed": 7}]
 
 
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
@@ -192,8 +238,8 @@ def test_the_order_of_threads_changes_nothing(
 ) -> None:
     case = everything(name, dtype, grad_dtype)
     expected = run_in(case)
-    for order in ("reverse", "seeded"):
-        assert_all_same(run_in(case, order=order), expected)
+    for order in ANY_ORDER[:2]:
+        assert_all_same(run_in(case, **order), expected)
 
 
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
@@ -203,12 +249,26 @@ def test_no_races(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in
     assert_all_same(run_in(case, "tsan"), run_in(case))
 
 
+@pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_long_rows_at_many_blocks_in_any_order_and_without_races(
+    name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run
+) -> None:
+    case = shared_by_blocks(name, dtype, grad_dtype)
+    expected = run_in(case, capability="8")
+    for order in ANY_ORDER:
+        assert_all_same(run_in(case, capability="8", processors="2", blocks=4, **order), expected)
+    for processors in ("1", "2"):
+        how = {"capability": "8", "processors": processors, "blocks": 3}
+        assert_all_same(run_in(case, "tsan", **how), expected)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_columns_in_any_order_and_without_races(name: str, run_in: Run) -> None:
     expected = run_in(strips(name))
-    for order in ("reverse", "seeded"):
-        assert_all_same(run_in(strips(name), order=order), expected)
-    assert_all_same(run_in(strips(name), "tsan"), expected)
+    for order in ANY_ORDER:
+        assert_all_same(run_in(strips(name), processors="1", blocks=3, **order), expected)
+    assert_all_same(run_in(strips(name), "tsan", processors="1", blocks=3), expected)
 
 
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
@@ -233,9 +293,9 @@ def test_where_the_closed_form_cancels(
     inside = 1 if channel_dims == (0,) else 0
     # The square roots of the lengths and lr are exact, or their rounding would be enlarged alike in
     # all segments, and luck decide.
-    by_rows = [(70, 9), (60, 576), (45, 2500), (45, 9025)]
+    by_rows = [(70, 9), (60, 144), (60, 576), (45, 2500), (45, 9025), (6, 73_984)]
     start, grads = [], []
-    for i, shape in enumerate(by_rows if inside else [(64, 137), (9, 64)]):
+    for i, shape in enumerate(by_rows if inside else [(64, 137), (9, 64), (576, 40)]):
         g = random(*shape, seed=i)
         radial = torch.arange(shape[1 - inside]) % 3 == 0
         left = 1e-3 * (1 + torch.rand(len(radial), generator=torch.Generator().manual_seed(i)))
@@ -262,7 +322,9 @@ def test_where_a_gradient_is_nearly_radial(channel_dims: tuple[int, ...], run_in
     inside = 1 if channel_dims == (0,) else 0
     start, grads = [], []
     for i, shape in enumerate(
-        [(70, 9), (60, 576), (45, 2500), (45, 9025)] if inside else [(64, 137)]
+        [(70, 9), (60, 144), (60, 576), (45, 2500), (45, 9025), (6, 73_984)]
+        if inside
+        else [(64, 137), (576, 40)]
     ):
         w = random(*shape, seed=i)
         w = w / w.norm(dim=inside, keepdim=True)
@@ -278,7 +340,7 @@ def test_where_a_gradient_is_nearly_radial(channel_dims: tuple[int, ...], run_in
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_nan_stays_in_its_segment(name: str, run_in: Run) -> None:
-    shapes = [(9, 27), (9, 700), (5, 900), (3, 9000), (33,)]
+    shapes = [(9, 27), (9, 100), (9, 700), (5, 2900), (3, 9000), (3, 70_000), (33,)]
     start, clean = start_and_grads(shapes, torch.float32, torch.float32, steps=2)
     dirty = [[grads[0].clone(), grads[1]] for grads in clean]
     for grads in dirty:
@@ -328,3 +390,31 @@ def test_many_parameters_groups_and_changes(flavour: str, run_in: Run) -> None:
                 w.grad = of_param[i][t]
                 one.step()
             torch.testing.assert_close(p, w, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("flavour", build.FLAVOURS)
+@pytest.mark.parametrize("lr_dtype", [torch.float32, torch.float64], ids=str)
+def test_a_captured_step_brings_everything_with_it(
+    flavour: str, lr_dtype: torch.dtype, run_in: Run
+) -> None:
+    """Steps, a capture, replays with other gradients and numbers at the same addresses, and steps
+    between them with other addresses: the same as steps alone. Some are skipped by found_inf."""
+    shapes = [(5, 9), (3, 40), (7,), (2, 8200), (2, 70_000)]
+    modes = ["step", "capture", "replay", "step", "replay", "replay", "step"]
+    start, of_param = start_and_grads(shapes, torch.float32, torch.float32, len(modes))
+    for grads in of_param[:2]:
+        grads[3] = None  # a step between replays that has no gradient here
+    optimizer = make("AdamSRT", [{"params": [w.clone()]} for w in start], "reference")
+    for p, grads in zip(start, of_param, strict=True):
+        set_grad(p, grads[0])
+    hypers = []
+    for t in range(len(modes)):
+        # A step's own lr, scale and found_inf; the weight decay stays, as a graph has it inside.
+        now = {"lr": 0.5**t, "grad_scale": 2.0 ** (t % 3), "found_inf": float(t in (2, 6))}
+        hypers.append([optimizer.hyper(g)._replace(**now) for g in optimizer.param_groups])
+    by_step = list(zip(*of_param, strict=True))
+    expected = run_in(Case(optimizer, by_step, hypers), flavour)
+    replayed = run_in(Case(optimizer, by_step, hypers, modes=modes, lr_dtype=lr_dtype), flavour)
+    assert_all_same(replayed, expected)
+    taken = [5 - (i < 2) for i in range(len(shapes))]
+    assert [int(state["step"]) for _, state in expected] == taken

@@ -119,13 +119,14 @@ __device__ __forceinline__ void decide_bundle(const Entry& entry, const Exchange
       v[i] += from_others(sums + (p * kSlots + bundle.adds_slot()) * kSums + i);
     }
   }
+  T* const s = bundle.inside ? state_of<T>(entry.at, bundle.segment) : nullptr;
+  const T old_s = s ? *s : T(0);
   bundle.group.sum(v);
   const Gram<T> gram = rounded<T>(packed<kDirection>(v));
-  T* const s = bundle.inside ? state_of<T>(entry.at, bundle.segment) : nullptr;
   const auto measured = [&](const auto& of, bool needed) {
     return measure<kDirection>(bundle.group, segment, bundle.whole(), h, of, needed);
   };
-  const Update<T> u = decide<kDirection>(entry.at.rule, gram, s ? *s : T(0), h, measured);
+  const Update<T> u = decide<kDirection>(entry.at.rule, gram, old_s, h, measured);
   if (bundle.slot() < 0) return;
   update[bundle.slot()] = u;
   if (s) *s = u.s;

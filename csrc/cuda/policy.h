@@ -39,8 +39,7 @@ inline constexpr int kStripRows = 256;    // of longer strips, not all are in th
 // Bytes, in the arithmetic's type, that a thread asks memory for at once of each of w, g and m:
 // enough on the way to hide that the memory is far.
 inline constexpr int kInFlight = 64;
-// Most sums that threads form together; those of `measure`, in double.
-inline constexpr int kSums = 6, kMeasured = 3;
+inline constexpr int kSums = 6;  // most that threads form together
 
 // Elements that a thread holds of w and of x where rows stay in registers. `size` is that of a
 // number that arithmetic is done in, `previous` the direction, which costs registers: more elements
@@ -139,20 +138,20 @@ SPHERE_ANYWHERE int64_t units_of(Tier tier, int64_t outer, int64_t dim, int64_t 
 }
 
 SPHERE_ANYWHERE int shared_bytes(Tier tier, int size) {
-  const int sums = kSums * size > kMeasured * 8 ? kSums * size : kMeasured * 8;
+  constexpr int kOfWarps = kWarps * kSums * 8, kOfColumns = kOfWarps * kStrip;
   switch (tier) {
     case kTileRows:
       return 3 * spread(kTileBytes / size) * size;
     case kRows:
-      return kWarps * sums;
-    case kClusterRows:  // of the warps, and of the block
-      return (kWarps + 1) * sums;
+      return kOfWarps;
+    case kClusterRows:  // and of the block
+      return kOfWarps + kSums * 8;
     case kLongRows:  // and the next unit
-      return kWarps * kSums * 8 + 16;
+      return kOfWarps + 16;
     case kColumns:
-      return kWarps * kStrip * kSums * 8;
+      return kOfColumns;
     case kLongColumns:
-      return kWarps * kStrip * kSums * 8 + 16;
+      return kOfColumns + 16;
     default:
       return 0;
   }

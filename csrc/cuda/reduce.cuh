@@ -56,11 +56,14 @@ struct RowGroup {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) values[i] = lane_sum(values[i], threads);
     if (threads <= kWarp) return;
+    // Another group may be a row ahead or behind, in groups of another size and at sums of another
+    // type: every warp has a place of its own, and every group of any size a barrier.
+    constexpr int kPlace = kSums * int(sizeof(double) / sizeof(T));
     const int warps = threads / kWarp;
-    T* const partial = dynamic_shared<T>() + number * warps * kCount;
+    T* const partial = dynamic_shared<T>() + number * warps * kPlace;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      if (thread % kWarp == 0) partial[thread / kWarp * kCount + i] = values[i];
+      if (thread % kWarp == 0) partial[thread / kWarp * kPlace + i] = values[i];
     }
     sync();
 #pragma unroll
@@ -68,14 +71,14 @@ struct RowGroup {
       values[i] = partial[i];
 #pragma unroll(sizeof(T) == 8 ? 1 : kWarps)  // doubles would fill the registers
       for (int w = 1; w < kWarps; ++w) {
-        if (w < warps) values[i] += partial[w * kCount + i];
+        if (w < warps) values[i] += partial[w * kPlace + i];
       }
     }
     sync();  // before the next sum is written there
   }
 
-  // Barrier 0 is __syncthreads.
-  __device__ void sync() const { __barrier_sync_count(1 + number, threads); }
+  // Barrier 0 is __syncthreads, 1 that of all threads, 2 and 3 those of halves, and so on.
+  __device__ void sync() const { __barrier_sync_count(kThreads / threads + number, threads); }
 };
 
 // All threads of a block.
@@ -98,7 +101,7 @@ struct ClusterGroup {
   __device__ __forceinline__ void sum(T (&values)[kCount]) const {
     const auto cluster = cooperative_groups::this_cluster();
     BlockGroup().sum(values);
-    T* const of_block = dynamic_shared<T>() + kWarps * kCount;
+    T* const of_block = dynamic_shared<T>() + kWarps * kSums * int(sizeof(double) / sizeof(T));
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       if (threadIdx.x == 0) of_block[i] = values[i];

@@ -72,7 +72,7 @@ def compile(
     """
     objects = output.with_name(output.name + ".objects")
     objects.mkdir(parents=True, exist_ok=True)
-    base = ["g++", "-std=c++20", "-g", "-I", str(HERE / "include")]
+    base = ["g++", "-std=c++20", "-g1", "-I", str(HERE / "include")]
     sanitized = [*base, "-O1", *SANITIZERS[flavour], *flags]
     # What the sanitizers must know of it, the scheduler tells them itself.
     commands = [[*base, "-O2", f"-DSIMT_{flavour.upper()}", "-c", str(HERE / "simt.cpp")]]

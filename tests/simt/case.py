@@ -1,9 +1,10 @@
 """The files of tests/simt/run.cpp: what to step, and where it ended.
 
-A case is int64 and float64 numbers and raw tensors: how many parameters, groups and steps, and the
-most blocks of a grid; a GroupHyper per step and group; and per parameter its Segments, then w, m, s
-and step, then a gradient per step, each as offset and size in bytes (0 for none) and its bytes. A
-result is w, m, s and step of every parameter.
+A case is int64 and float64 numbers and raw tensors: how many parameters, groups and steps, the most
+blocks of a grid, and the size of an lr in the device's memory; the mode of each step; a GroupHyper
+per step and group; and per parameter its Segments, then w, m, s and step, then a gradient per step,
+each as offset and size in bytes (0 for none) and its bytes. A result is w, m, s and step of every
+parameter.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sphere_fused.optim import RULES
 from sphere_fused.optim.base import SphereOptimizer
 from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan
 
+MODES = ["step", "capture", "replay"]  # as in run.cpp
 RULE_NAMES = [rule.name for rule in RULES]
 
 
@@ -40,6 +42,9 @@ class Case:
         hypers: per step, a GroupHyper for each group; the optimizer's own if None.
         offsets: bytes by which w, g and m of every parameter are moved from an aligned address.
         most_blocks: of one launch.
+        modes: per step, "step", "capture" (into a graph, which is then replayed), or "replay" (that
+            graph, with the gradients where the captured ones were).
+        lr_dtype: of an lr that lies on the device, as grad_scale and found_inf then do.
     """
 
     def __init__(
@@ -49,6 +54,8 @@ class Case:
         hypers: Sequence[Sequence[GroupHyper]] | None = None,
         offsets: tuple[int, int, int] = (0, 0, 0),
         most_blocks: int = 2**31 - 1,
+        modes: Sequence[str] | None = None,
+        lr_dtype: torch.dtype | None = None,
     ) -> None:
         params = [p for group in optimizer.param_groups for p in group["params"]]
         for p, g in zip(params, grads[0], strict=True):
@@ -58,7 +65,10 @@ class Case:
         ).entries
         if hypers is None:
             hypers = [[optimizer.hyper(group) for group in optimizer.param_groups]] * len(grads)
-        parts = [struct.pack("<4q", len(params), len(hypers[0]), len(grads), most_blocks)]
+        lr_bytes = 0 if lr_dtype is None else lr_dtype.itemsize
+        sizes = [len(params), len(hypers[0]), len(grads), most_blocks, lr_bytes]
+        numbers = [MODES.index(mode) for mode in modes or ["step"] * len(grads)]
+        parts = [struct.pack(f"<{5 + len(grads)}q", *sizes, *numbers)]
         parts += [struct.pack("<10d", *group) for of_step in hypers for group in of_step]
         for i, e in enumerate(self.entries):
             of_entry = [of_step[i] for of_step in grads]

@@ -177,9 +177,6 @@ int check_device() {
   CHECK(value == 50 << 20);
   CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrL2CacheSize, 1) == cudaErrorInvalidDevice);
   CHECK(cudaGetLastError() == cudaErrorInvalidDevice);
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusActive;
-  CHECK(cudaStreamIsCapturing(nullptr, &status) == cudaSuccess);
-  CHECK(status == cudaStreamCaptureStatusNone);
   static_assert(sizeof(uint4) == 16 && alignof(uint4) == 16 && alignof(uint2) == 8);
   CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, 0) == cudaSuccess);
   printf("%d processors\n", value);

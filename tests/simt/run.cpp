@@ -31,6 +31,7 @@ class Memory {
     if (bytes_ && std::fwrite(data, 1, bytes_, to) != bytes_)
       throw std::runtime_error("no room to write");
   }
+  size_t bytes() const { return bytes_; }
   char* data;
 
  private:
@@ -50,14 +51,38 @@ std::vector<T> numbers(std::FILE* from, size_t count) {
   return read;
 }
 
+// What a step takes from the device's memory rather than from its arguments.
+struct Placed {
+  Memory lr, grad_scale, found_inf;
+  explicit Placed(bool wide) : lr(0, wide ? 8 : 4), grad_scale(0, 4), found_inf(0, 4) {}
+
+  static void put(double value, const Memory& at) {
+    const float narrow = float(value);
+    if (at.bytes() == 8) std::memcpy(at.data, &value, 8);
+    else std::memcpy(at.data, &narrow, 4);
+  }
+  GroupHyper take(GroupHyper h) const {
+    put(h.lr, lr), put(h.grad_scale, grad_scale), put(h.found_inf, found_inf);
+    h.lr = h.found_inf = 0, h.grad_scale = 1;
+    h.lr_at = lr.data, h.lr_is_double = lr.bytes() == 8;
+    h.grad_scale_at = reinterpret_cast<const float*>(grad_scale.data);
+    h.found_inf_at = reinterpret_cast<const float*>(found_inf.data);
+    return h;
+  }
+};
+
+enum Mode : int64_t { kStep, kCapture, kReplay };
+
 struct Parameter {
   std::vector<Memory> state;      // w, m, s, step; only the last three may be missing
   std::vector<Memory> gradients;  // by step
 };
 
 void run(std::FILE* from, std::FILE* to) {
-  const auto sizes = numbers<int64_t>(from, 4);
+  const auto sizes = numbers<int64_t>(from, 5);
   const int64_t count = sizes[0], group_count = sizes[1], steps = sizes[2], most_blocks = sizes[3];
+  const int64_t lr_bytes = sizes[4];  // 0: the hyperparameters are arguments
+  const auto modes = numbers<int64_t>(from, steps);
   std::vector<std::vector<GroupHyper>> groups(steps);
   for (auto& of_step : groups) {
     for (int64_t i = 0; i < group_count; ++i) {
@@ -88,9 +113,27 @@ void run(std::FILE* from, std::FILE* to) {
   CudaSteps cuda(0, indices, table, group_count);
   Memory memory(0, cuda.memory_bytes());
   std::memcpy(memory.data, cuda.image().data(), cuda.image().size());
+  std::vector<Placed> placed;
+  for (int64_t i = 0; lr_bytes && i < group_count; ++i) placed.emplace_back(lr_bytes == 8);
+  simt::Graph graph;
+  int64_t captured = 0;
   for (int64_t t = 0; t < steps; ++t) {
-    for (int64_t i = 0; i < count; ++i) table[i].g = parameters[i].gradients[t].data;
-    cuda.step(table, groups[t], memory.data, nullptr, most_blocks, false);
+    for (int64_t i = 0; lr_bytes && i < group_count; ++i) groups[t][i] = placed[i].take(groups[t][i]);
+    if (modes[t] == kReplay) {  // with new gradients where the old ones were
+      for (Parameter& p : parameters) {
+        const Memory &old = p.gradients[captured], &now = p.gradients[t];
+        if (now.bytes()) std::memcpy(old.data, now.data, now.bytes());
+      }
+    } else {
+      for (int64_t i = 0; i < count; ++i) table[i].g = parameters[i].gradients[t].data;
+      if (modes[t] == kCapture) simt::captures_into = &graph, captured = t;
+      cuda.step(table, groups[t], memory.data, nullptr, most_blocks, modes[t] == kCapture);
+      simt::captures_into = nullptr;
+    }
+    if (modes[t] == kStep) continue;
+    for (const auto& launch : graph) {
+      if (launch() != cudaSuccess) throw std::runtime_error("a captured launch failed");
+    }
   }
   for (const Parameter& p : parameters) {
     for (const Memory& m : p.state) m.write(to);

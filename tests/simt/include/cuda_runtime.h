@@ -16,9 +16,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #define __CUDACC__ 1
 #define __SIMT__ 1
@@ -60,12 +62,6 @@ enum cudaError_t {
 };
 
 using cudaStream_t = struct CUstream_st*;
-
-enum cudaStreamCaptureStatus {
-  cudaStreamCaptureStatusNone = 0,
-  cudaStreamCaptureStatusActive = 1,
-  cudaStreamCaptureStatusInvalidated = 2,
-};
 
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount = 16,
@@ -132,6 +128,11 @@ void note_atomic(const char* operation, bool changed, Site);
 cudaError_t get_attribute(int* value, cudaDeviceAttr, int device);
 cudaError_t launch(const cudaLaunchConfig_t&, void (*run_thread)(const void*), const void* kernel);
 cudaError_t take_last_error();
+
+// In place of stream capture, cudaGraphInstantiate and cudaGraphLaunch: while this is not null,
+// launches go there, to be called in order.
+using Graph = std::vector<std::function<cudaError_t()>>;
+inline Graph* captures_into = nullptr;
 
 // In place of `extern __shared__`: a block of the heap, exactly as long as the launch asks for, and
 // full of NaN; null where it asks for none.
@@ -273,14 +274,22 @@ void __stcs(T* address, std::type_identity_t<T> value) {
 }
 
 // Runs the whole grid before it returns: as many blocks at a time as SIMT_BLOCKS in the environment
-// says, by default one after another, but all those of a cluster.
+// says, by default one after another, but all those of a cluster. Into a graph it only goes, with
+// its arguments as they are now.
 template <class... Expected, class... Actual>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Expected...),
                                Actual&&... arguments) {
   return [&](Expected... parameters) {
-    const auto run = [&] { kernel(parameters...); };
+    const auto run = [=] { kernel(parameters...); };
     const auto run_thread = [](const void* f) { (*static_cast<const decltype(run)*>(f))(); };
-    return simt::launch(*config, run_thread, &run);
+    if (!simt::captures_into) return simt::launch(*config, run_thread, &run);
+    const std::vector<cudaLaunchAttribute> attributes(config->attrs,
+                                                      config->attrs + config->numAttrs);
+    simt::captures_into->push_back([=, config = *config]() mutable {
+      config.attrs = const_cast<cudaLaunchAttribute*>(attributes.data());
+      return simt::launch(config, run_thread, &run);
+    });
+    return cudaSuccess;
   }(std::forward<Actual>(arguments)...);
 }
 
@@ -302,10 +311,6 @@ inline cudaError_t cudaGetDeviceCount(int* count) {
 // What SIMT_PROCESSORS and SIMT_CAPABILITY in the environment say.
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   return simt::get_attribute(value, attribute, device);
-}
-inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-  *status = cudaStreamCaptureStatusNone;
-  return cudaSuccess;
 }
 inline cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
