@@ -28,27 +28,81 @@ static_assert(elements_are_in_order(100'000, 50'000, 33));
 static_assert(elements_are_in_order(1 << 20, (1 << 12) + 1, 1 << 20));
 
 // The last unit has something to do, and one more would not.
-constexpr bool units_cover(int64_t outer, int64_t dim, int64_t inner, int size, int vector) {
-  const Tier tier = tier_of(dim, inner, size, false);
-  const int64_t units = units_of(tier, outer, inner, vector);
-  const Wide per_unit = tier == kElements ? kThreads * vector : tier == kWarpRows ? kWarps : 1;
+constexpr bool units_cover(int64_t outer, int64_t dim, int64_t inner, int size, int vector,
+                           bool clusters = false) {
+  const Tier tier = tier_of(dim, inner, size, false, clusters);
+  const int64_t units = units_of(tier, outer, dim, inner, size, vector, false);
   if (tier == kColumns) {
     const Strip last = strip_at(units - 1, inner), beyond = strip_at(units, inner);
     return last.outer == outer - 1 && last.column < inner && last.column + kStrip >= inner &&
            beyond.outer == outer && beyond.column == 0;
   }
+  if (tier == kClusterRows) return units == outer * blocks_of(dim, size, false);
+  if (tier == kLongRows || tier == kLongColumns) {
+    const int64_t each = ceil_div(dim, piece_of(tier, size));
+    return each * piece_of(tier, size) >= dim && (each - 1) * piece_of(tier, size) < dim &&
+           Wide(units) == Wide(2) * bundles_of(tier, outer, inner) * each;
+  }
+  const Wide per_unit = tier == kElements   ? elements_in_turn(size, vector)
+                        : tier == kTileRows ? tile_rows(dim, size)
+                                            : kThreads / threads_of(dim, size, false);
   return Wide(units) * per_unit >= outer && Wide(units - 1) * per_unit < outer;
 }
 static_assert(units_cover(5 * kBillion, 1, 1, 4, 4));
 static_assert(units_cover(5 * kBillion + 1, 1, 1, 4, 8));
 static_assert(units_cover(3 * kBillion, 9, 1, 4, 4));
+static_assert(units_cover(3 * kBillion + 7, 33, 1, 8, 2));
 static_assert(units_cover(3 * kBillion + 7, 768, 1, 8, 2));
 static_assert(units_cover(kBillion, 8192, 1, 4, 4));
+static_assert(units_cover(kBillion, 28'672, 1, 4, 4, true));
 static_assert(units_cover(2, 5 * kBillion, 1, 4, 8));
+static_assert(units_cover(30'000, 131'072, 1, 4, 8, true));
 static_assert(units_cover(3, 70'000, 3 * kBillion, 4, 4));
 static_assert(units_cover(3 * kBillion, 2, 33, 4, 4));
-static_assert(units_cover(1, 2, 32, 4, 4) && units_of(kColumns, 1, 32, 4) == 1);
-static_assert(units_of(kColumns, 1, 33, 4) == 2);
+static_assert(units_of(kColumns, 1, 2, 32, 4, 4, false) == 1);
+static_assert(units_of(kColumns, 1, 2, 33, 4, 4, false) == 2);
+
+// Every piece of long segments is summed once and updated once, after all of its segment.
+constexpr bool turns_are_in_order(int64_t bundles, int64_t each, int64_t blocks) {
+  const int64_t pieces = bundles * each, lag = lag_of(pieces, each, blocks);
+  int64_t summed = 0, updated = 0;
+  for (int64_t t = 0; t < 2 * pieces; ++t) {
+    const Turn turn = turn_at(t, pieces, lag);
+    if (turn.piece != (turn.updates ? updated++ : summed++)) return false;
+    if (turn.updates && summed < (turn.piece / each + 1) * each) return false;
+    // Those before it that are not yet updated fit the L2.
+    if (summed - updated > each + blocks + 1) return false;
+  }
+  return summed == pieces && updated == pieces;
+}
+static_assert(turns_are_in_order(1, 1, 4) && turns_are_in_order(7, 1, 4));
+static_assert(turns_are_in_order(1, 300, 4) && turns_are_in_order(5, 3, 1000));
+static_assert(turns_are_in_order(40, 7, 12) && turns_are_in_order(9, 2, 1));
+static_assert(turn_at(3 * kBillion, 5 * kBillion, kBillion).piece == 2 * kBillion);
+static_assert(turn_at(3 * kBillion + 1, 5 * kBillion, kBillion).updates);
+static_assert(turn_at(10 * kBillion - 1, 5 * kBillion, 300).piece == 5 * kBillion - 1);
+
+// What blocks and multiprocessors have: 48 KB of shared memory without asking for more.
+constexpr bool shared_memory_suffices() {
+  for (int tier = 0; tier < kTiers; ++tier) {
+    if (shared_bytes(Tier(tier), 4) > 48 << 10 || shared_bytes(Tier(tier), 8) > 48 << 10)
+      return false;
+  }
+  return true;
+}
+static_assert(shared_memory_suffices());
+// Tiles begin where a vector may, and no two of their elements share a place.
+constexpr bool tiles_are_laid_out(int size) {
+  for (int dim = 2; dim <= kLongestInTile; ++dim) {
+    const int rows = tile_rows(dim, size);
+    if (rows % 8 || rows == 0 || rows > kThreads || rows * dim > kTileBytes / size) return false;
+  }
+  for (int i = 1; i < kTileBytes / size; ++i) {
+    if (spread(i) <= spread(i - 1)) return false;
+  }
+  return spread(kTileBytes / size - 1) < spread(kTileBytes / size);
+}
+static_assert(tiles_are_laid_out(4) && tiles_are_laid_out(8));
 
 // The threads of a group divide a chunk among them: nothing twice, nothing left out.
 constexpr bool chunk_is_divided(bool vectors, int vector, int threads, int64_t chunk) {
@@ -70,14 +124,27 @@ static_assert(chunk_is_divided(true, 4, kThreads, 7 * kBillion));
 static_assert(chunk_is_divided(false, 2, kThreads, 7 * kBillion));
 
 // Where the tiers end, which the tests of the kernels rely on.
-static_assert(tier_of(1, 1, 4, false) == kElements && tier_of(2, 1, 4, false) == kWarpRows);
-static_assert(tier_of(768, 1, 4, false) == kWarpRows && tier_of(769, 1, 4, false) == kBlockRows);
-static_assert(tier_of(8192, 1, 4, false) == kBlockRows && tier_of(8193, 1, 4, false) == kLongRows);
-static_assert(tier_of(512, 1, 4, true) == kWarpRows && tier_of(513, 1, 4, true) == kBlockRows);
-static_assert(tier_of(4096, 1, 4, true) == kBlockRows && tier_of(4097, 1, 4, true) == kLongRows);
-static_assert(tier_of(256, 1, 8, false) == kWarpRows && tier_of(257, 1, 8, false) == kBlockRows);
-static_assert(tier_of(2048, 1, 8, false) == kBlockRows && tier_of(2049, 1, 8, false) == kLongRows);
-static_assert(tier_of(2, 2, 4, false) == kColumns);
+constexpr Tier rows_of(int64_t dim, int size = 4, bool previous = false, bool clusters = true) {
+  return tier_of(dim, 1, size, previous, clusters);
+}
+static_assert(rows_of(1) == kElements && rows_of(2) == kTileRows && rows_of(32) == kTileRows);
+static_assert(rows_of(33) == kRows && rows_of(8192) == kRows && rows_of(8193) == kClusterRows);
+static_assert(rows_of(65'536) == kClusterRows && rows_of(65'537) == kLongRows);
+static_assert(rows_of(8193, 4, false, false) == kLongRows);
+static_assert(rows_of(4096, 4, true) == kRows && rows_of(4097, 4, true) == kClusterRows);
+static_assert(rows_of(32'768, 4, true) == kClusterRows && rows_of(32'769, 4, true) == kLongRows);
+static_assert(rows_of(2048, 8) == kRows && rows_of(2049, 8) == kClusterRows);
+static_assert(rows_of(16'384, 8) == kClusterRows && rows_of(16'385, 8) == kLongRows);
+static_assert(threads_of(33, 4, false) == 8 && threads_of(256, 4, false) == 8);
+static_assert(threads_of(257, 4, false) == 16 && threads_of(1025, 4, false) == 64);
+static_assert(threads_of(8192, 4, false) == 256 && threads_of(64, 8, false) == 8);
+static_assert(threads_of(129, 4, true) == 16 && threads_of(2048, 8, true) == 256);
+static_assert(blocks_of(8193, 4, false) == 2 && blocks_of(16'385, 4, false) == 4);
+static_assert(blocks_of(32'769, 4, false) == 8 && blocks_of(65'536, 4, false) == 8);
+static_assert(tier_of(2, 2, 4, false, true) == kColumns);
+static_assert(tier_of(256, 2, 4, false, true) == kColumns);
+static_assert(tier_of(257, 2, 4, false, true) == kLongColumns);
+static_assert(piece_of(kLongRows, 4) == 4096 && piece_of(kLongRows, 8) == 2048);
 
 }  // namespace
 }  // namespace sphere_fused

@@ -17,7 +17,6 @@ import pytest
 from sphere_fused import plan
 
 DTYPE_SETS = 7
-TIERS = ["elements", "warp rows", "block rows", "long rows", "columns"]
 DIRECTIONS = ["moment", "previous", "adam"]
 # __launch_bounds__(256, 2): two blocks share the 65,536 registers of a multiprocessor.
 MOST_REGISTERS = 65_536 // (2 * 256)
@@ -56,23 +55,31 @@ def module_path() -> str:
 
 
 class Kernel(NamedTuple):
-    """A kernel by what its mangled name says."""
+    """A kernel by what its mangled name says; vectors is None where it has none or both."""
 
     architecture: str
-    tier: str
-    vectors: bool
+    name: str
     direction: str
+    vectors: bool | None
     dtypes: str
 
 
 def kernel(architecture: str, mangled: str) -> Kernel | None:
     """None for the kernel that begins a step."""
-    found = re.search(r"step_unitsILNS_4TierE(\d)ELb(\d)ELNS_9DirectionE(\d)E(\w+)EEvNS", mangled)
+    found = re.search(
+        r"\d([a-z]+(?:_[a-z]+)*_units)ILNS_9DirectionE(\d)E(?:Lb(\d)E)?(\w+)EEvNS", mangled
+    )
     if found is None:
         assert "begin_entries" in mangled, mangled
         return None
-    tier, vectors, direction = (int(n) for n in found.groups()[:3])
-    return Kernel(architecture, TIERS[tier], bool(vectors), DIRECTIONS[direction], found[4])
+    name, direction, vectors, dtypes = found.groups()
+    return Kernel(
+        architecture,
+        name,
+        DIRECTIONS[int(direction)],
+        None if vectors is None else vectors == "1",
+        dtypes,
+    )
 
 
 @cache
@@ -97,7 +104,8 @@ def test_every_kernel_is_there_for_every_architecture() -> None:
     assert plan.compiled is not None
     built_for = re.findall(r"(\d+)\.(\d+[af]?)", plan.compiled.BUILD["CUDA"].split(", for ")[1])
     assert built_for
-    per_dtypes = 2 + 2 * (3 * 2 + 1)  # elements; rows of three tiers, as vectors or not; columns
+    # For two directions: small segments, rows of three kinds as vectors or not, columns of two.
+    per_dtypes = 2 * (1 + 3 * 2 + 2)
     counts = Counter(k.architecture for k, _ in resources() if k)
     assert counts == {f"sm_{a}{b}": DTYPE_SETS * per_dtypes for a, b in built_for}
 
@@ -144,19 +152,23 @@ def least_wide(which: Kernel) -> tuple[int, int]:
     g = sizes.get(gradient, w)  # S5_: the same once more
     moment = max(w, 4)
     vector = 16 // min(w, g)
-    w, g, m = (size * vector // 16 for size in (w, g, moment))
-    if which.tier == "elements":
-        v = m if which.direction == "adam" else 0
-        return w + g + m + v, w + m + v
-    if which.tier == "long rows":
-        return 4 * (w + g + m), 2 * (w + m)  # two sweeps, each unrolled twice
     previous = which.direction == "previous"
-    if moment == 8:
-        chunks = 8 // vector
-    elif previous:
-        chunks = 16 // vector
-    else:
-        chunks = (24 if which.tier == "warp rows" else 32) // vector
+    held = {8: 8, 4: 16 if previous else 32}[moment]  # elements per thread, as in policy.h
+    walked = 64 // moment
+    w, g, m = (size * vector // 16 for size in (w, g, moment))
+    if which.name == "cluster_units" and int(re.sub(r"\D", "", which.architecture)) < 90:
+        return 0, 0  # there are no clusters
+    if which.name == "small_units":
+        # Single elements, with v, and without where the direction is the moment; and tiles.
+        turns = max(walked // 2 // vector, 1)
+        tile = -(-15360 // moment // (256 * vector))
+        kinds = 1 if previous else 2
+        loads = turns * (kinds * (w + g + m) + m) + tile * (w + g + m)
+        return loads, turns * (kinds * (w + m) + m) + tile * (w + m)
+    if which.name == "long_row_units":
+        chunks = walked // vector
+        return 2 * chunks * (w + g + m), chunks * (w + m)  # two sweeps
+    chunks = held // vector
     # Every chunk; with "previous", g once more.
     return chunks * (w + g * (1 + previous) + m), chunks * (w + m)
 
@@ -169,7 +181,7 @@ def test_memory_is_moved_128_bits_at_a_time_and_nothing_spills() -> None:
         assert not local, (which, local)
         generic = [name for name in counts if name.split(".")[0] in ("LD", "ST")]
         assert not generic, (which, generic)
-        if which.tier == "elements" or which.vectors:
+        if which.vectors or which.name == "small_units":
             loads, stores = least_wide(which)
             wide = dict.fromkeys(("LDG", "STG"), 0)
             for name, n in counts.items():

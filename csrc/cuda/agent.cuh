@@ -63,7 +63,9 @@ struct Elements {
         m(at.m ? static_cast<T*>(at.m) + first : nullptr),
         v(second_of_elements ? static_cast<T*>(at.s) + first : nullptr),
         packed((reinterpret_cast<uintptr_t>(w) | reinterpret_cast<uintptr_t>(g) |
-                reinterpret_cast<uintptr_t>(m) | reinterpret_cast<uintptr_t>(v)) % 16 == 0) {}
+                reinterpret_cast<uintptr_t>(m) | reinterpret_cast<uintptr_t>(v)) %
+                   16 ==
+               0) {}
 
   // The first look, at `chunks` chunks from number `chunk` on: asks for all of them at once, and
   // makes x. Moments that x is not are stored. `kWhole`: no vector lies across the end.
@@ -159,8 +161,8 @@ struct Elements {
   }
 
  private:
-  // Calls visit(true_type, c) for every chunk where all vectors of this thread can be moved as such,
-  // visit(false_type, c) elsewhere.
+  // Calls visit(true_type, c) for every chunk where all vectors of this thread can be moved as
+  // such, visit(false_type, c) elsewhere.
   template <bool kVectors, bool kWhole, int kChunks, int kCount, class Index, class Visit>
   __device__ __forceinline__ void each_chunk(const Share<Index>& mine, Index chunk, int chunks,
                                              const Visit& visit) const {
@@ -207,8 +209,8 @@ __device__ __forceinline__ T* state_of(const Segments& at, int64_t segment) {
   return at.s ? global(static_cast<T*>(at.s) + segment) : nullptr;
 }
 
-// A row that stays in its group's registers between its two sweeps. A group without a row does along
-// what all do.
+// A row that stays in its group's registers between its two sweeps. A group without a row does
+// along what all do.
 template <Direction kDirection, bool kVectors, class W, class G, class Group>
 __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
                                               const Group& group) {

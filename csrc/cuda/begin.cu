@@ -76,9 +76,8 @@ void send(const Table& table, const std::vector<NewGradient>& new_gradients, siz
   changes.gradient_count = take(new_gradients, first_gradient, changes.gradients);
   changes.group_count = take(new_groups, first_group, changes.groups);
   constexpr int64_t kEnoughToClear = 1 << 16;
-  const int64_t threads =
-      std::max({table.entry_count, int64_t(changes.group_count),
-                std::min(table.counter_count, kEnoughToClear)});
+  const int64_t threads = std::max({table.entry_count, int64_t(changes.group_count),
+                                    std::min(table.counter_count, kEnoughToClear)});
   launch(begin_entries<Changes>, ceil_div(threads, kThreads), 1, kThreads, 0, stream, table,
          changes, counts);
 }

@@ -7,10 +7,10 @@
 namespace sphere_fused {
 inline namespace SPHERE_ISA {
 
-// What one block wrote and another reads, past the L1.
+// What one block wrote and another reads: never from the L1, nor before the barrier it is after.
 template <class T>
 __device__ __forceinline__ T from_others(const T* written) {
-  return __ldcg(written);
+  return *static_cast<const volatile T*>(global(written));
 }
 template <class T>
 __device__ __forceinline__ Update<T> from_others(const Update<T>* u) {
@@ -18,7 +18,8 @@ __device__ __forceinline__ Update<T> from_others(const Update<T>* u) {
           from_others(&u->b_w), from_others(&u->b_x), from_others(&u->b_h), from_others(&u->radial)};
 }
 
-// A thread's share of a segment that is read more than once, kChunks chunks at a time: its products.
+// A thread's share of a segment that is read more than once, kChunks chunks at a time: its
+// products.
 template <Direction kDirection, bool kVectors, int kChunks, int kCount, class W, class G, class T>
 __device__ __forceinline__ Gram<double> sum_of(const Elements<W, G>& segment,
                                                const Share<int64_t>& mine, const Hyper<T>& h) {
@@ -39,9 +40,8 @@ __device__ __forceinline__ Gram<double> sum_of(const Elements<W, G>& segment,
 
 // And its update.
 template <Direction kDirection, bool kVectors, int kChunks, int kCount, class W, class G, class T>
-__device__ __forceinline__ void update_of(const Elements<W, G>& segment,
-                                          const Share<int64_t>& mine, const Hyper<T>& h,
-                                          const Update<T>& u) {
+__device__ __forceinline__ void update_of(const Elements<W, G>& segment, const Share<int64_t>& mine,
+                                          const Hyper<T>& h, const Update<T>& u) {
   for (int64_t chunk = 0; mine.first(chunk) < mine.end; chunk += kChunks) {
     T w[kChunks][kCount], x[kChunks][kCount], g[kChunks][kCount];
     segment.template read<kDirection, kVectors, true, kChunks>(mine, chunk, kChunks, h, w, x, g);
@@ -59,7 +59,8 @@ struct RowBundle {
   int64_t dim, first, segment;
   bool inside = true;
 
-  __device__ RowBundle(const Segments& at, int64_t row) : dim(at.dim), first(row * at.dim), segment(row) {}
+  __device__ RowBundle(const Segments& at, int64_t row)
+      : dim(at.dim), first(row * at.dim), segment(row) {}
   __device__ Share<int64_t> whole() const { return one_by_one(group, dim); }
   template <int kCount>
   __device__ Share<int64_t> part(int64_t piece, int length) const {
@@ -149,10 +150,11 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
   const Bundle bundle(at, number);
   const Elements<W, G> segment(at, bundle.first);
   const Share<int64_t> mine = bundle.template part<kCount>(t.piece % each, kPiece);
-  Progress& progress = exchange.progress[entry.first_bundle + number];
-  auto* const update =
-      reinterpret_cast<Update<T>*>(exchange.updates + entry.first_segment + number * kSlots);
-  double* const sums = exchange.sums + entry.first_sums + number * each * kSlots * kSums;
+  Progress& progress = *global(exchange.progress + entry.first_bundle + number);
+  auto* const update = global(
+      reinterpret_cast<Update<T>*>(exchange.updates + entry.first_segment + number * kSlots));
+  double* const sums =
+      global(exchange.sums + entry.first_sums + number * each * kSlots * kSums);
 
   if (t.updates) {
     while (threadIdx.x == 0 && atomicAdd(&progress.decided, 0u) == 0) __nanosleep(100);
@@ -162,8 +164,8 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
     update_of<kDirection, kVectors, kChunks, kCount>(segment, mine, h, u);
     return;
   }
-  const Gram<double> gram =
-      sum<kDirection>(bundle.group, sum_of<kDirection, kVectors, kChunks, kCount>(segment, mine, h));
+  const Gram<double> gram = sum<kDirection>(
+      bundle.group, sum_of<kDirection, kVectors, kChunks, kCount>(segment, mine, h));
   if (bundle.slot() >= 0) {
     double v[kProducts<kDirection>];
     unpack<kDirection>(gram, v);

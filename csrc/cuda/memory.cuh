@@ -55,12 +55,8 @@ template <class E, int kCount>
 struct Raw<E, kCount, true> {
   static constexpr int kWords = sizeof(E) * kCount / 16;
   uint4 words[kWords];
-  __device__ __forceinline__ void unpack(E (&out)[kCount]) const {
-    memcpy(out, words, sizeof out);
-  }
-  __device__ __forceinline__ void pack(const E (&in)[kCount]) {
-    memcpy(words, in, sizeof in);
-  }
+  __device__ __forceinline__ void unpack(E (&out)[kCount]) const { memcpy(out, words, sizeof out); }
+  __device__ __forceinline__ void pack(const E (&in)[kCount]) { memcpy(words, in, sizeof in); }
 };
 
 // Elements first, first + stride, ... of which those from `end` on are 0. Without kInVectors one by
@@ -92,6 +88,8 @@ __device__ __forceinline__ void take(const Raw<E, kCount, kVectors>& raw, T (&ou
   for (int k = 0; k < kCount; ++k) out[k] = widened<T>(at[k]);
 }
 
+// By an intrinsic that says where it leads: the compiler would join the last stores of two branches
+// into one that does not know.
 template <bool kInVectors, int kCount, class T, class E, class Index>
 __device__ __forceinline__ void store(E* data, Index first, Index stride, Index end,
                                       const T (&in)[kCount]) {
@@ -105,12 +103,12 @@ __device__ __forceinline__ void store(E* data, Index first, Index stride, Index 
     uint4* const to = global(reinterpret_cast<uint4*>(data + first));
 #pragma unroll
     for (int i = 0; i < raw.kWords; ++i) {
-      if (first < end) to[i] = raw.words[i];
+      if (first < end) __stwb(to + i, raw.words[i]);
     }
   } else {
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      if (first + k * stride < end) data[first + k * stride] = at[k];
+      if (first + k * stride < end) __stwb(data + first + k * stride, at[k]);
     }
   }
 }

@@ -89,11 +89,10 @@ struct BlockGroup : RowGroup {
 #ifdef SPHERE_CLUSTERS
 // All threads of the blocks of a cluster, which read each other's sums.
 struct ClusterGroup {
-  int rank = int(cooperative_groups::this_cluster().block_rank());
-  int blocks = int(cooperative_groups::this_cluster().num_blocks());
-  int thread = rank * kThreads + int(threadIdx.x);
+  int thread = int(cooperative_groups::this_cluster().block_rank()) * kThreads + int(threadIdx.x);
 
-  __device__ int size() const { return blocks * kThreads; }
+  static __device__ int blocks() { return int(cooperative_groups::this_cluster().num_blocks()); }
+  __device__ int size() const { return blocks() * kThreads; }
   __device__ bool leads() const { return thread == 0; }
   __device__ bool any(bool mine) const { return mine; }
 
@@ -110,7 +109,7 @@ struct ClusterGroup {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) values[i] = *cluster.map_shared_rank(of_block + i, 0);
 #pragma unroll 1
-    for (int other = 1; other < blocks; ++other) {
+    for (int other = 1; other < blocks(); ++other) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) values[i] += *cluster.map_shared_rank(of_block + i, other);
     }

@@ -1,5 +1,5 @@
-// The kernels of one pair of dtypes, which SPHERE_W, SPHERE_G and SPHERE_KERNELS name. A block takes
-// one unit of work after another.
+// The kernels of one pair of dtypes, which SPHERE_W, SPHERE_G and SPHERE_KERNELS name. A block
+// takes one unit of work after another.
 #include "step.cuh"
 
 #include "agent.cuh"
@@ -21,7 +21,8 @@ __device__ __forceinline__ void step_elements(const Entry& entry, int64_t turn) 
   const Elements<W, G> all(at, turn * kTurn, kDirection == kAdam);
   const int64_t left = at.outer - turn * kTurn;
   const int thread = int(threadIdx.x);
-  const Share<int> mine = {thread * kVector, kThreads * kVector, 1, left < kTurn ? int(left) : kTurn};
+  const Share<int> mine = {thread * kVector, kThreads * kVector, 1,
+                           left < kTurn ? int(left) : kTurn};
   T w[kChunks][kVector], x[kChunks][kVector], g[kChunks][kVector];
   all.template read<kDirection, true, false, kChunks>(mine, 0, kChunks, h, w, x, g);
   const Update<T> u = step(at.rule, Gram<T>{}, T(0), h);
@@ -119,16 +120,15 @@ template <Direction kDirection, bool kVectors, class W, class G>
 __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) long_row_units(WorkList work) {
   each_taken_unit(work, shared_bytes(kLongRows, sizeof(Arithmetic<W>)) - 16,
                   [&](const Entry& entry, int64_t turn) {
-                    take_turn<kDirection, kVectors, RowBundle<kVectors>, W, G>(
-                        entry, work.exchange, turn);
+                    take_turn<kDirection, kVectors, RowBundle<kVectors>, W, G>(entry, work.exchange,
+                                                                               turn);
                   });
 }
 
 template <Direction kDirection, class W, class G>
 __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) column_units(WorkList work) {
-  each_unit(work, [](const Entry& entry, int64_t strip) {
-    step_strip<kDirection, W, G>(entry, strip);
-  });
+  each_unit(work,
+            [](const Entry& entry, int64_t strip) { step_strip<kDirection, W, G>(entry, strip); });
 }
 
 template <Direction kDirection, class W, class G>

@@ -96,8 +96,8 @@ CudaSteps::Launch& CudaSteps::launch_of(const Entry& entry, DType g_type, int si
                                         bool vectors) {
   // Single elements go along with the small rows of their model.
   const bool along = entry.tier == kElements && entry.direction == kAdam;
-  const Kernel kernel = kernels_for(entry.at.w_type, g_type)
-                            .of(entry.tier, along ? rows : entry.direction, vectors);
+  const Kernel kernel =
+      kernels_for(entry.at.w_type, g_type).of(entry.tier, along ? rows : entry.direction, vectors);
   if (!kernel) throw std::runtime_error("no CUDA kernel for this rule and layout");
   const int cluster = entry.tier == kClusterRows ? entry.shared_by : 1;
   const int shared = shared_bytes(entry.tier, size);
@@ -153,8 +153,7 @@ void CudaSteps::lay_out(const std::vector<Segments>& table) {
       segments += slots;
       sums += slots * each * kSums;
     }
-    unit_counts.push_back(
-        units_of(entry.tier, at.outer, at.dim, at.inner, size, vector, previous));
+    unit_counts.push_back(units_of(entry.tier, at.outer, at.dim, at.inner, size, vector, previous));
     launch_numbers.push_back(size_t(&launch - launches_.data()));
     entries.push_back(entry);
     g_types_.push_back(at.g_type);

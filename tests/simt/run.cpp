@@ -118,7 +118,8 @@ void run(std::FILE* from, std::FILE* to) {
   simt::Graph graph;
   int64_t captured = 0;
   for (int64_t t = 0; t < steps; ++t) {
-    for (int64_t i = 0; lr_bytes && i < group_count; ++i) groups[t][i] = placed[i].take(groups[t][i]);
+    for (int64_t i = 0; lr_bytes && i < group_count; ++i)
+      groups[t][i] = placed[i].take(groups[t][i]);
     if (modes[t] == kReplay) {  // with new gradients where the old ones were
       for (Parameter& p : parameters) {
         const Memory &old = p.gradients[captured], &now = p.gradients[t];

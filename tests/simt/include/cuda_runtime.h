@@ -273,6 +273,11 @@ void __stcs(T* address, std::type_identity_t<T> value) {
   *address = value;
 }
 
+template <class T>
+void __stwb(T* address, std::type_identity_t<T> value) {
+  *address = value;
+}
+
 // Runs the whole grid before it returns: as many blocks at a time as SIMT_BLOCKS in the environment
 // says, by default one after another, but all those of a cluster. Into a graph it only goes, with
 // its arguments as they are now.
