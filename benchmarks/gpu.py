@@ -1,4 +1,4 @@
-"""`make gpu`: builds for the GPU that is here, tests, checks and times; in less than ten minutes.
+"""`make gpu`: builds for the GPU that is here, tests, times, profiles and checks; in ten minutes.
 
 It uses the torch and the compilers that are installed, and no network. The package is installed
 into build/gpu. Every phase is a process of its own with a time limit; its output goes to a log, and
@@ -47,10 +47,20 @@ class Phase(NamedTuple):
     ours: bool = True
 
 
+def install(target: Path) -> list[str]:
+    """The command that builds the package of the working folder into `target`."""
+    options = ["-v", "--no-build-isolation", "--no-deps", "--no-index", "--upgrade"]
+    options += ["--disable-pip-version-check", "--target", str(target), "."]
+    return [sys.executable, "-m", "pip", "install", *options]
+
+
+def slug_of(about: dict[str, Any]) -> str:
+    """What files of results from here are called."""
+    return re.sub(r"[^a-z0-9]+", "-", about["device"].lower()).strip("-")
+
+
 def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
     python, device = sys.executable, "cpu" if dry_run else "cuda"
-    install = ["-v", "--no-build-isolation", "--no-deps", "--no-index", "--upgrade"]
-    install += ["--disable-pip-version-check", "--target", str(TARGET), "."]
     build = {"SPHERE_FUSED_CUDA": "auto" if dry_run else "1"}
     build["TORCH_CUDA_ARCH_LIST"] = "9.0" if dry_run else about["capability"]
     sanitizer = shutil.which("compute-sanitizer")
@@ -73,7 +83,7 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
     bench = [python, str(BENCHMARKS / "gpu_bench.py")]
     tiny = ["--dry-run"] if dry_run else []
     return [
-        Phase("build", 200, [python, "-m", "pip", "install", *install], build),
+        Phase("build", 200, install(TARGET), build),
         Phase("info", 30, [python, "-m", "sphere_fused", "info"]),
         Phase("tests", 150, [python, *tests], {"SPHERE_FUSED_TEST_DEVICE": device}),
         Phase("benchmark", 175, [*bench, str(scratch / "benchmark.json"), *tiny]),
@@ -223,8 +233,7 @@ def main() -> int:
     if arguments.dry_run:
         result["dry_run"] = True
     result["environment"] = about = examine(arguments.dry_run)
-    slug = re.sub(r"[^a-z0-9]+", "-", about["device"].lower()).strip("-")
-    name = "dry-run" if arguments.dry_run else slug
+    name = "dry-run" if arguments.dry_run else slug_of(about)
     folder = arguments.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(TARGET, ignore_errors=True)  # no older build may pass for this one

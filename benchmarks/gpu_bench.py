@@ -1,9 +1,9 @@
 """Times every case of cases.py on a GPU: ours, torch's and our reference, beside a plain copy.
 
 How is told in timing.py. The result is written after every case. `--compiled` times torch.compile
-of our reference instead, and `--tuning` only what benchmarks/tune.py compares builds by.
+of our reference instead.
 
-    python benchmarks/gpu_bench.py JSON [--compiled | --tuning] [--dry-run]
+    python benchmarks/gpu_bench.py JSON [--compiled] [--dry-run]
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from cases import Case
 from contenders import described, make
 from names import BASE, OURS
 from timing import measure, summary
-
-from sphere_fused.backends import native
 
 ROUNDS_OF_DRY_RUN = 6
 
@@ -81,22 +79,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("json", type=Path, help="where to write the result")
     parser.add_argument("--compiled", action="store_true", help="torch.compile of our reference")
-    parser.add_argument("--tuning", action="store_true", help="ours and the copy only")
-    parser.add_argument(
-        "--blocks-per-processor", type=int, metavar="N", help="launch no more than N at once"
-    )
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU")
     arguments = parser.parse_args()
     dry_run, device = arguments.dry_run, "cpu" if arguments.dry_run else "cuda"
     if dry_run:
         torch.set_num_threads(1)  # or threads that wait for each other take longer than the rest
-    if arguments.blocks_per_processor:
-        processors = 1 if dry_run else torch.cuda.get_device_properties(0).multi_processor_count
-        native.MOST_BLOCKS = arguments.blocks_per_processor * processors
-    of_part = cases.benchmark
-    if arguments.compiled or arguments.tuning:
-        of_part = cases.compiled if arguments.compiled else cases.tuning
-    todo = of_part(dry_run)
+    todo = cases.compiled(dry_run) if arguments.compiled else cases.benchmark(dry_run)
     result: dict[str, dict[str, Any]] = {}
 
     def note(section: str, name: str, found: dict[str, Any]) -> None:
@@ -119,7 +107,7 @@ def main() -> int:
         failed |= bool(errors)
         note(case.section, case.name, found)
         print(f"{case.section}, {case.name}: {'; '.join(errors) or 'measured'}", flush=True)
-    if of_part is cases.benchmark:
+    if not arguments.compiled:
         counted = ("models, float32", "small, float32")
         count_launches([c for c in todo if c.section in counted and not c.needs], device, result)
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
