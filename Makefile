@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOURCES := $(shell find src csrc tests/oracles -type f -not -path '*/__pycache__/*' -not -name '*.egg-info')
 CXX_FILES := $(filter-out %.gen.h, $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'))
 
-.PHONY: demo test bench gpu lint gen clean
+.PHONY: demo test bench gpu tune lint gen clean
 
 demo: .venv/installed
 	$(BIN)/python -m sphere_fused demo
@@ -19,6 +19,10 @@ bench: .venv/installed
 RESULTS ?= benchmarks/results
 gpu:
 	$(PYTHON) benchmarks/gpu.py --output $(RESULTS)
+
+# Likewise: what other values of the kernels' constants would give; see benchmarks/tune.py.
+tune:
+	$(PYTHON) benchmarks/tune.py --output $(RESULTS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

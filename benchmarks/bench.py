@@ -16,38 +16,23 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from contenders import OPTIMIZERS, parameters
+from names import BASE, FOREACH, OURS, REFERENCE
 from shapes import MODELS, Shapes
-from torch.optim import Adam, Optimizer
 
 import sphere_fused
 
-CONTENDERS: dict[str, Callable[[list[torch.Tensor]], Optimizer]] = {
-    "AdamSRT": lambda p: sphere_fused.AdamSRT(p, backend="native"),
-    "Adam, fused": lambda p: Adam(p, fused=True),
-    "Adam, foreach": lambda p: Adam(p, foreach=True),
-    "AdamSRT, reference": lambda p: sphere_fused.AdamSRT(p, backend="reference"),
-}
-BASE = "Adam, fused"
+CONTENDERS = (OURS, BASE, FOREACH, REFERENCE)
 WARM_UP = 3  # steps of a turn that do not count
-
-
-def parameters(
-    shapes: Shapes, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> list[torch.Tensor]:
-    params = [torch.randn(s, device=device, dtype=dtype).requires_grad_() for s in shapes]
-    for p in params:
-        p.grad = torch.randn_like(p)
-    return params
 
 
 def measure(shapes: Shapes, seconds: float) -> dict[str, list[float]]:
     """Seconds per step of every contender, one number per round."""
     params = parameters(shapes)  # the same for all, so that where they lie in memory is too
-    optimizers = {name: make(params) for name, make in CONTENDERS.items()}
+    optimizers = {name: OPTIMIZERS[name](params) for name in CONTENDERS}
     for optimizer in optimizers.values():
         for _ in range(2):
             optimizer.step()

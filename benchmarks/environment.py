@@ -44,6 +44,7 @@ def main() -> str | None:
         "ninja": version("ninja"),
         "nvcc": said("nvcc", "--version"),
         "compute_sanitizer": said("compute-sanitizer", "--version"),
+        "ncu": said("ncu", "--version"),
         "commit": commit,
         "uncommitted_code": commit and bool(said(*git, "status", "--porcelain", "csrc", "src")),
     }

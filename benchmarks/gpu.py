@@ -1,4 +1,4 @@
-"""`make gpu`: builds for the GPU that is here, tests, checks and times; in less than ten minutes.
+"""`make gpu`: builds for the GPU that is here, tests, times, profiles and checks; in ten minutes.
 
 It uses the torch and the compilers that are installed, and no network. The package is installed
 into build/gpu. Every phase is a process of its own with a time limit; its output goes to a log, and
@@ -11,6 +11,7 @@ the outcome to FOLDER/<device>.json, after every phase, so that what is known su
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from report import report
+from targets import judge
 
 BENCHMARKS = Path(__file__).parent.resolve()
 ROOT = BENCHMARKS.parent
@@ -45,10 +47,20 @@ class Phase(NamedTuple):
     ours: bool = True
 
 
+def install(target: Path) -> list[str]:
+    """The command that builds the package of the working folder into `target`."""
+    options = ["-v", "--no-build-isolation", "--no-deps", "--no-index", "--upgrade"]
+    options += ["--disable-pip-version-check", "--target", str(target), "."]
+    return [sys.executable, "-m", "pip", "install", *options]
+
+
+def slug_of(about: dict[str, Any]) -> str:
+    """What files of results from here are called."""
+    return re.sub(r"[^a-z0-9]+", "-", about["device"].lower()).strip("-")
+
+
 def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
     python, device = sys.executable, "cpu" if dry_run else "cuda"
-    install = ["-v", "--no-build-isolation", "--no-deps", "--no-index", "--upgrade"]
-    install += ["--disable-pip-version-check", "--target", str(TARGET), "."]
     build = {"SPHERE_FUSED_CUDA": "auto" if dry_run else "1"}
     build["TORCH_CUDA_ARCH_LIST"] = "9.0" if dry_run else about["capability"]
     sanitizer = shutil.which("compute-sanitizer")
@@ -71,10 +83,16 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
     bench = [python, str(BENCHMARKS / "gpu_bench.py")]
     tiny = ["--dry-run"] if dry_run else []
     return [
-        Phase("build", 200, [python, "-m", "pip", "install", *install], build),
+        Phase("build", 200, install(TARGET), build),
         Phase("info", 30, [python, "-m", "sphere_fused", "info"]),
         Phase("tests", 150, [python, *tests], {"SPHERE_FUSED_TEST_DEVICE": device}),
-        Phase("benchmark", 150, [*bench, str(scratch / "benchmark.json"), *tiny]),
+        Phase("benchmark", 175, [*bench, str(scratch / "benchmark.json"), *tiny]),
+        Phase(
+            "profile",
+            90,
+            [python, str(BENCHMARKS / "profile_kernels.py"), str(scratch / "profile.json"), *tiny],
+            ours=False,
+        ),
         *checks,
         Phase("selftest", 60, [python, "-m", "sphere_fused", "selftest"]),
         # Last, because nobody knows how long inductor takes.
@@ -155,11 +173,13 @@ def judged(phase: Phase, outcome: dict[str, Any], output: str) -> dict[str, Any]
         outcome["output"] = lines
     if phase.name == "selftest" and outcome["status"] == "passed":
         outcome["note"] = lines[-1] if lines else "no output"
+    if phase.name == "profile" and lines and lines[-1].startswith("skipped: "):
+        outcome.update(status="skipped", note=lines[-1].removeprefix("skipped: "))
     if phase.name in SANITIZERS and "Device not supported" in output:
         outcome.update(status="skipped", note="compute-sanitizer: Device not supported")
     if outcome["status"] in ("failed", "timed out"):
         outcome["evidence"] = evidence(output)
-        outcome["note"] += "" if phase.ours else "; a peer, which does not count"
+        outcome["note"] += "" if phase.ours else "; this does not count"
     return outcome
 
 
@@ -185,7 +205,9 @@ def without_paths(text: str) -> str:
 def find_toolkit() -> None:
     """Put the programs of CUDA on PATH, where nobody has."""
     home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
-    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), f"{home}/bin"])
+    profilers = sorted(glob.glob("/opt/nvidia/nsight-compute/*"), reverse=True)  # newest first
+    path = [os.environ.get("PATH", os.defpath), f"{home}/bin", *profilers]
+    os.environ["PATH"] = os.pathsep.join(path)
 
 
 def examine(dry_run: bool) -> dict[str, Any]:
@@ -208,9 +230,10 @@ def main() -> int:
     end = time.monotonic() + BUDGET
     find_toolkit()
     result: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "phases": {}}
+    if arguments.dry_run:
+        result["dry_run"] = True
     result["environment"] = about = examine(arguments.dry_run)
-    slug = re.sub(r"[^a-z0-9]+", "-", about["device"].lower()).strip("-")
-    name = "dry-run" if arguments.dry_run else slug
+    name = "dry-run" if arguments.dry_run else slug_of(about)
     folder = arguments.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(TARGET, ignore_errors=True)  # no older build may pass for this one
@@ -236,6 +259,7 @@ def main() -> int:
         written = scratch / f"{phase.name}.json"
         if written.exists():
             result[phase.name] = json.loads(without_paths(written.read_text()))
+        result["targets"] = judge(result)
         (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         print(f"{phase.name} {outcome['status']}: {outcome.get('note', '')}", flush=True)
         if bad:

@@ -1,14 +1,7 @@
-"""Time of a whole optimizer step on a GPU: ours, torch's and our reference, beside a plain copy.
+"""Times every case of cases.py on a GPU: ours, torch's and our reference, beside a plain copy.
 
-Every contender takes an untimed step and then timed ones in turn, round after round. Three times
-are told of each, as medians and quartiles in milliseconds:
-
-    device  between two events around the step, which waits in the queue until all is launched
-    wall    from an idle device to an idle device
-    host    until step() returns
-
-GB/s are the bytes that a step must move at least, over its device time; a copy that moves as many
-bytes as AdamSRT shows what the device can do. Written after every model.
+How is told in timing.py. The result is written after every case. `--compiled` times torch.compile
+of our reference instead.
 
     python benchmarks/gpu_bench.py JSON [--compiled] [--dry-run]
 """
@@ -18,218 +11,68 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import math
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import cases
 import torch
-from bench import BASE, CONTENDERS, parameters
-from shapes import GPU_MODELS, LARGE_MODELS, Shapes
+from cases import Case
+from contenders import described, make
+from names import BASE, OURS
+from timing import measure, summary
 
-import sphere_fused
-from sphere_fused.backends import reference
-from sphere_fused.plan import GroupHyper
-
-COPY, OURS, COMPILED = "copy", "AdamSRT", "AdamSRT, compiled reference"
-ROUNDS, SECONDS = 30, 12.0  # per model; at least 5 rounds
-TINY_MODELS: dict[str, Shapes] = {"three tensors": [(8, 4, 3, 3), (8,), (10, 64)]}
-LARGE_NEEDS = 64 * 2**30  # bytes of free memory
-CYCLES_PER_MS = 2e6  # of the device's clock, at most
-Step = Callable[[], object]
+ROUNDS_OF_DRY_RUN = 6
 
 
-class Sample(NamedTuple):
-    """One step, in milliseconds."""
-
-    device: float
-    wall: float
-    host: float
-
-
-def timed(step: Step, device: str) -> Sample:
-    """Two steps on a GPU: one from idle to idle, one that waits until the host is done with it."""
-    start = time.perf_counter()
-    if device == "cpu":
-        step()
-        took = 1e3 * (time.perf_counter() - start)
-        return Sample(took, took, took)
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    step()
-    host = 1e3 * (time.perf_counter() - start)
-    torch.cuda.synchronize()
-    wall = 1e3 * (time.perf_counter() - start)
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    # At most 20 ms: a queue of thousands of launches is full before, and the host waits.
-    torch.cuda._sleep(int(CYCLES_PER_MS * min(1.5 * host + 0.2, 20.0)))
-    begin.record()
-    step()
-    end.record()
-    torch.cuda.synchronize()
-    return Sample(begin.elapsed_time(end), wall, host)
-
-
-def measure(contenders: dict[str, Step], device: str, rounds: int) -> dict[str, list[Sample]]:
-    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
-    end = time.perf_counter() + SECONDS
-    for done in range(rounds):
-        if done >= 5 and time.perf_counter() > end:
-            break
-        for name, step in contenders.items():
-            step()
-            samples[name].append(timed(step, device))
-    return samples
-
-
-def traffic(shapes: Shapes, dtype: torch.dtype, per_segment: bool) -> int:
-    """The bytes of one step: w read and written, g read, moments (float32) read and written.
-
-    A second moment that is kept `per_segment` counts where segments have one element only.
-    """
-    total = 0
-    for shape in shapes:
-        keeps_second = not per_segment or math.prod(shape[1:]) == 1
-        total += math.prod(shape) * (3 * dtype.itemsize + (16 if keeps_second else 8))
-    return total
-
-
-def copying(size: int, device: str) -> Step:
-    """Moves `size` bytes, half of them read and half written."""
-    source = torch.randn(size // 8, device=device)
-    target = torch.randn(size // 8, device=device)
-    return lambda: target.copy_(source)
-
-
-def compiled_reference(params: list[torch.Tensor]) -> Step:
-    """AdamSRT's reference under torch.compile: one program per shape, called for every tensor.
-
-    (One program for all tensors takes inductor minutes.)
-    """
-    torch._dynamo.config.recompile_limit = 100
-    optimizer = sphere_fused.AdamSRT(params, backend="reference")
-    hyper: GroupHyper = optimizer.hyper(optimizer.param_groups[0])
-    segments, classic = optimizer.rule, optimizer.classic
-
-    @torch.compile(dynamic=False, fullgraph=True)
-    def step_one(
-        w: torch.Tensor, g: torch.Tensor, m: torch.Tensor, v: torch.Tensor, step: torch.Tensor
-    ) -> None:
-        inside = tuple(range(1, w.dim())) if v.shape != w.shape else ()
-        rule = segments if inside else classic
-        step.add_(1)
-        h = hyper.at(step.double(), math.prod(w.shape[1:]))
-        x, new_m, new_v = reference.moments(rule, g, m, v, h)
-        u = reference.decide(rule, w, x, g, new_v, inside, h)
-        if inside:
-            new_m = u.b_w * w + u.b_x * x
-        w.copy_(u.a_w * w + u.a_x * x)
-        m.copy_(new_m)
-        v.copy_(u.s)
-
-    tensors = []
-    for p in params:
-        whole = torch.zeros_like(p, requires_grad=False)
-        segmented = math.prod(p.shape[1:]) > 1
-        v = whole[(slice(None), *(slice(1) for _ in p.shape[1:]))].clone() if segmented else whole
-        step = torch.zeros((), device=p.device)
-        tensors.append((p, p.grad, whole.clone(), v, step))
-
-    @torch.no_grad()
-    def step_all() -> None:
-        for of_one in tensors:
-            step_one(*of_one)
-
-    return step_all
-
-
-def described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:2000]
-
-
-def make(
-    names: list[str], shapes: Shapes, device: str, dtype: torch.dtype
-) -> tuple[dict[str, Step], dict[str, str]]:
-    """The contenders, warmed up, and those that cannot run with the reason."""
-    params = parameters(shapes, device, dtype)  # the same for all, which compute but do not learn
-    made: dict[str, Step] = {}
-    failed: dict[str, str] = {}
-    for name in names:
-        try:
-            if name == COPY:
-                step = copying(traffic(shapes, dtype, per_segment=True), device)
-            elif name == COMPILED:
-                step = compiled_reference(params)
-            else:
-                step = CONTENDERS[name](params).step
-            for _ in range(3):
-                step()
-            made[name] = step
-        except Exception as error:  # must not cost the others
-            failed[name] = described(error)
-    return made, failed
-
-
-def quartiles(values: list[float]) -> dict[str, float]:
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": round(median, 5), "q1": round(low, 5), "q3": round(high, 5)}
-
-
-def results(
-    samples: dict[str, list[Sample]], shapes: Shapes, dtype: torch.dtype
-) -> dict[str, dict[str, Any]]:
-    """A row per contender."""
-    median = {n: statistics.median(s.device for s in of_one) for n, of_one in samples.items()}
-    rows = {}
-    for name, of_one in samples.items():
-        size = traffic(shapes, dtype, per_segment="Adam," not in name)
-        rate = size / median[name] / 1e6
-        rows[name] = {
-            "rounds": len(of_one),
-            **{f"{of}_ms": quartiles([getattr(s, of) for s in of_one]) for of in Sample._fields},
-            "bytes": size,
-            "GB_per_s": round(rate, 2),
-        }
-        if COPY in median:
-            copy_rate = traffic(shapes, dtype, per_segment=True) / median[COPY] / 1e6
-            rows[name]["share_of_copy"] = round(rate / copy_rate, 4)
-        if BASE in median:
-            rows[name]["ratio_to_base"] = round(median[name] / median[BASE], 4)
-    return rows
-
-
-def one_model(
-    names: list[str], shapes: Shapes, dtype: torch.dtype, device: str, rounds: int
-) -> dict[str, Any]:
+def clean(device: str) -> None:
+    """Free what the case before needed."""
     gc.collect()
     if device == "cuda":
-        torch.cuda.empty_cache()  # of what the model before needed
+        torch.cuda.empty_cache()
+
+
+def one_case(case: Case, device: str) -> dict[str, Any]:
+    clean(device)
     try:
-        contenders, failed = make(names, shapes, device, dtype)
+        contenders, failed = make(case, device)
         found: dict[str, Any] = {name: {"error": reason} for name, reason in failed.items()}
-        found |= results(measure(contenders, device, rounds), shapes, dtype)
+        found |= summary(measure(contenders, device, case.rounds, case.seconds), case)
         if device == "cuda":
             cache = torch.cuda.get_device_properties(0).L2_cache_size
-            found["fits_in_L2"] = traffic(shapes, dtype, per_segment=True) < cache
+            found["fits_in_L2"] = case.traffic() < cache
         return found
-    except Exception as error:  # must not cost the other models
+    except Exception as error:  # must not cost the other cases
         return {"error": described(error)}
 
 
-def everything(compiled: bool, dry_run: bool) -> list[tuple[str, list[str], Shapes, str]]:
-    """What to measure: model, contenders, shapes, dtype."""
-    models = TINY_MODELS if dry_run else GPU_MODELS
-    if compiled:
-        names = [COPY, BASE, OURS, COMPILED]
-        todo = [(model, names, shapes, "float32") for model, shapes in models.items()]
-        return sorted(todo, key=lambda of_model: len(set(of_model[2])))  # the soonest compiled
-    todo = [(model, [COPY, *CONTENDERS], shapes, "float32") for model, shapes in models.items()]
-    todo += [(model, [COPY, OURS], shapes, "bfloat16") for model, shapes in models.items()]
-    if not dry_run and torch.cuda.mem_get_info()[0] >= LARGE_NEEDS:
-        todo += [(m, [COPY, OURS, BASE], s, "float32") for m, s in LARGE_MODELS.items()]
-    return todo
+def launches(case: Case, device: str) -> dict[str, int]:
+    """How many kernels, copies and fills a step of ours and of torch's launches."""
+    clean(device)
+    counts = {}
+    for name, step in make(case._replace(contenders=(OURS, BASE)), device)[0].items():
+        with torch.profiler.profile() as profiler:
+            step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+        counts[name] = sum(
+            event.device_type == torch.autograd.DeviceType.CUDA
+            and not event.name.startswith("Optimizer.")  # spans the step
+            for event in profiler.events()
+        )
+    return counts
+
+
+def count_launches(todo: list[Case], device: str, result: dict[str, Any]) -> None:
+    """Adds them to what is known of each case; welcome, and nothing depends on it.
+
+    To be called when all is timed: once the profiler has run, a launch may take longer.
+    """
+    for case in todo:
+        try:
+            for name, count in launches(case, device).items():
+                result[case.section][case.name][name]["launches"] = count
+        except Exception as error:  # such as a profiler that may not be used
+            print(f"{case.name}: launches not counted: {described(error)}")
 
 
 def main() -> int:
@@ -238,19 +81,36 @@ def main() -> int:
     parser.add_argument("--compiled", action="store_true", help="torch.compile of our reference")
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU")
     arguments = parser.parse_args()
-    device, rounds = ("cpu", 6) if arguments.dry_run else ("cuda", ROUNDS)
+    dry_run, device = arguments.dry_run, "cpu" if arguments.dry_run else "cuda"
+    if dry_run:
+        torch.set_num_threads(1)  # or threads that wait for each other take longer than the rest
+    todo = cases.compiled(dry_run) if arguments.compiled else cases.benchmark(dry_run)
     result: dict[str, dict[str, Any]] = {}
-    failed = False
-    for model, names, shapes, dtype in everything(arguments.compiled, arguments.dry_run):
-        result.setdefault(dtype, {})[model] = {"error": "not finished in the time given"}
+
+    def note(section: str, name: str, found: dict[str, Any]) -> None:
+        result.setdefault(section, {})[name] = found
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-        found = one_model(names, shapes, getattr(torch, dtype), device, rounds)
-        errors = [found[n]["error"] for n in names if "error" in found.get(n, {})]
+
+    failed = False
+    for case in todo:
+        if dry_run:
+            case = case._replace(rounds=ROUNDS_OF_DRY_RUN)
+        elif case.needs:
+            clean(device)
+            if torch.cuda.mem_get_info()[0] < case.needs:
+                print(f"{case.name} needs {case.needs / 2**30:.0f} GiB of free memory")
+                continue
+        note(case.section, case.name, {"error": "not finished in the time given"})
+        found = one_case(case, device)
+        errors = [found[n]["error"] for n in case.contenders if "error" in found.get(n, {})]
         errors += [found["error"]] if "error" in found else []
         failed |= bool(errors)
-        result[dtype][model] = found
+        note(case.section, case.name, found)
+        print(f"{case.section}, {case.name}: {'; '.join(errors) or 'measured'}", flush=True)
+    if not arguments.compiled:
+        counted = ("models, float32", "small, float32")
+        count_launches([c for c in todo if c.section in counted and not c.needs], device, result)
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"{model}, {dtype}: {'; '.join(errors) or 'measured'}", flush=True)
     return int(failed)
 
 

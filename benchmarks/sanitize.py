@@ -11,9 +11,23 @@ import torch
 
 import sphere_fused
 
-# Rows on every tier of csrc/cuda/policy.h, with and without a vector's head and tail.
-ROWS = [(67, 1), (67, 9), (9, 147), (3, 1024), (3, 1030), (2, 8192), (2, 9001), (1, 70_000)]
-COLUMNS = [(9, 33), (147, 40), (70, 5), (1030, 33)]
+# Shapes on every tier of csrc/cuda/policy.h, of even and odd lengths: with and without vectors.
+TILES = [(67, 1), (67, 9), (300, 27), (33, 32)]
+ROWS = [
+    (9, 33),
+    (9, 147),
+    (5, 300),
+    (5, 600),
+    (5, 1030),
+    (3, 2000),
+    (3, 3001),
+    (3, 4100),
+    (2, 8192),
+]
+OF_CLUSTERS = [(2, 9001), (2, 20_000), (1, 40_000)]
+LONG = [(2, 70_000), (1, 70_001)]
+COLUMNS = [(9, 33), (147, 40), (70, 5), (256, 33)]
+LONG_COLUMNS = [(257, 40), (1030, 33)]
 STEPS = 2
 
 
@@ -29,11 +43,12 @@ def main() -> int:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     device = parser.parse_args().device
     torch.manual_seed(0)
+    rows, columns = [*TILES, *ROWS, *OF_CLUSTERS, *LONG], [*COLUMNS, *LONG_COLUMNS]
     for name in sphere_fused.__all__:
         for dtype in (torch.float32, torch.bfloat16):
             groups = [
-                {"params": [parameter(s, device, dtype) for s in ROWS]},
-                {"params": [parameter(s, device, dtype) for s in COLUMNS], "channel_dims": (1,)},
+                {"params": [parameter(s, device, dtype) for s in rows]},
+                {"params": [parameter(s, device, dtype) for s in columns], "channel_dims": (1,)},
             ]
             hyper = {"momentum": 0.9} if name == "SGDMRT" else {}
             optimizer = getattr(sphere_fused, name)(groups, backend="native", **hyper)

@@ -68,3 +68,9 @@ GPU_MODELS: dict[str, Shapes] = {
 }
 # Here a device of 80 GB has room for the states of two optimizers.
 LARGE_MODELS: dict[str, Shapes] = {"Llama 3.2 1B": llama()}
+# Whose steps are over before a GPU is busy; what counts is wall and host time.
+SMALL_MODELS: dict[str, Shapes] = {
+    "CIFAR ResNet-20": cifar_resnet20(),
+    "465 groups of one tensor": [(64, 3, 3)] * 465,
+    "1,000 tensors of 64": [(64,)] * 1000,
+}

@@ -1,0 +1,48 @@
+"""One step of AdamSRT in each case, for a profiler that looks between its start and its stop.
+
+    python benchmarks/profile_steps.py JSON [--dry-run]
+
+Writes to JSON, in their order, the cases and the elements that each steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+from pathlib import Path
+
+import cases
+import torch
+from contenders import make
+from names import OURS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("json", type=Path)
+    parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU")
+    arguments = parser.parse_args()
+    device = "cpu" if arguments.dry_run else "cuda"
+    taken = []
+    for case in cases.profiled(arguments.dry_run):
+        made, failed = make(case._replace(contenders=(OURS,)), device)
+        if failed:
+            raise SystemExit(f"{case.name}: {failed[OURS]}")
+        taken.append({"case": case.name, "elements": case.elements()})
+        arguments.json.write_text(json.dumps(taken))
+        if device == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.profiler.start()
+        made[OURS]()
+        if device == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.profiler.stop()
+        del made
+        gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

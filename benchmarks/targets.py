@@ -1,0 +1,82 @@
+"""What a step must reach on an H100: a table, applied to what `make gpu` has measured.
+
+Every target bounds the ratio of two times that were taken in turn in one run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cases
+from names import BASE, COMPILED, COPY, OURS, REFERENCE
+from shapes import GPU_MODELS
+
+BIG = ("GPT-2 124M", "ResNet-50", "Llama 3.2 1B")
+SMALL = ("CIFAR ResNet-20", "465 groups of one tensor")
+MANY = "1,000 tensors of 64"
+
+
+class Target(NamedTuple):
+    """The `time` of contender `above` over that of `below` is to be at least, or most, `bound`."""
+
+    section: str
+    case: str
+    asked: str
+    time: str  # device, wall or host
+    above: str
+    below: str
+    bound: float
+    at_least: bool
+
+
+def share_of_copy(section: str, case: str, bound: float) -> Target:
+    asked = f"at least {bound:.0%} of the copy rate"
+    return Target(section, case, asked, "device", COPY, OURS, bound, True)
+
+
+def of_adam(section: str, case: str, time: str, bound: float, told: str) -> Target:
+    what = {"device": "time", "wall": "wall time", "host": "host time"}[time]
+    asked = f"at most {told} of the {what} of {BASE}"
+    return Target(section, case, asked, time, OURS, BASE, bound, False)
+
+
+def faster_than(section: str, case: str, slower: str, bound: float) -> Target:
+    """By device time; by wall time where the device has little to do."""
+    time = "wall" if case in SMALL else "device"
+    asked = f"at least {bound:g} times as fast as {slower.removeprefix(OURS + ', ')}"
+    return Target(section, case, asked, time, slower, OURS, bound, True)
+
+
+FLOAT32, BFLOAT16 = "models, float32", "models, bfloat16"
+TARGETS = [
+    *(share_of_copy(FLOAT32, case, 0.92) for case in BIG),
+    *(of_adam(FLOAT32, case, "device", 0.75, "0.75") for case in BIG),
+    *(share_of_copy(BFLOAT16, case, 0.85) for case in BIG),
+    *(faster_than(FLOAT32, case, REFERENCE, 10) for case in GPU_MODELS),
+    *(faster_than("compiled, float32", case, COMPILED, 1.5) for case in GPU_MODELS),
+    *(of_adam("small, float32", case, "wall", 1 / 3, "a third") for case in SMALL),
+    of_adam("small, float32", MANY, "host", 1 / 5, "a fifth"),
+    *(share_of_copy(case.section, case.name, 0.8) for case in cases.rows(dry_run=False)),
+]
+
+
+def judged(target: Target, sections: dict[str, Any]) -> dict[str, Any]:
+    rows = sections.get(target.section, {}).get(target.case, {})
+    row: dict[str, Any] = {
+        "case": f"{target.case}, {target.section.split(', ')[-1]}",
+        "target": target.asked,
+        "value": None,
+        "met": None,
+    }
+    key = f"{target.time}_ms"
+    if all(key in rows.get(name, {}) for name in (target.above, target.below)):
+        ratio = rows[target.above][key]["median"] / rows[target.below][key]["median"]
+        row["value"] = round(ratio, 4)
+        row["met"] = ratio >= target.bound if target.at_least else ratio <= target.bound
+    return row
+
+
+def judge(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for every target: case, target, value (None: not measured) and whether it is met."""
+    sections = {**result.get("benchmark", {}), **result.get("compiled", {})}
+    return [judged(target, sections) for target in TARGETS]
