@@ -132,13 +132,15 @@ def test_found_inf_changes_nothing(
     assert not torch.equal(p, before["params"][0])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("unscaled_before", [False, True])
+# GradScaler.unscale_ takes no float16 gradients.
+@pytest.mark.parametrize(
+    ("dtype", "unscaled_before"),
+    [(torch.float32, False), (torch.float32, True), (torch.float16, False)],
+    ids=["float32", "float32-unscaled", "float16"],
+)
 @each
-def test_grad_scaler(name: str, unscaled_before: bool, dtype: torch.dtype, backend: str) -> None:
+def test_grad_scaler(name: str, dtype: torch.dtype, unscaled_before: bool, backend: str) -> None:
     """A run with scales that grow and shrink, and a step with an infinity, which is skipped."""
-    if unscaled_before and dtype == torch.float16:
-        pytest.skip("GradScaler.unscale_ takes no float16 gradients")
     params = [random(*shape, seed=i, dtype=dtype) for i, shape in enumerate(SHAPES)]
     expected = [p.clone() for p in params]
     for p in params:
@@ -183,7 +185,13 @@ def test_every_group_is_unscaled(name: str, backend: str) -> None:
         assert_same(p, run(name, w0, [g / SCALE], backend, lr=0.01 * (1 + i))[0])
 
 
-@pytest.mark.parametrize("parameter_is_there", [False, True], ids=["elsewhere", "there"])
+# The compiled backend is given addresses where the parameter is there: tests/test_on_gpu.py.
+@pytest.mark.parametrize(
+    ("backend", "parameter_is_there"),
+    [("reference", False), ("reference", True), ("native", False)],
+    ids=["reference", "reference-there", "native"],
+    indirect=["backend"],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @each_case
 @each
@@ -191,13 +199,11 @@ def test_hyperparameters_on_a_device(
     name: str,
     case: str,
     dtype: torch.dtype,
-    parameter_is_there: bool,
     backend: str,
+    parameter_is_there: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A device that is played: what a step is given stays the tensor that it is."""
-    if parameter_is_there and backend == "native":
-        pytest.skip("tests/test_on_gpu.py has that")
     hyper = {**hyper_of(name, case), "lr": 0.03125}
     start = [random(*shape, seed=i, dtype=dtype) for i, shape in enumerate(SHAPES)]
     grads = [random_grads(shape, 3, dtype, seed=10 * i) for i, shape in enumerate(SHAPES)]

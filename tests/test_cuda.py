@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -44,21 +45,32 @@ each = pytest.mark.parametrize("name", OPTIMIZERS)
 each_width = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 
 Kind = tuple[tuple[int, ...], tuple[int, ...] | None]  # a shape and its channel_dims
-# Either side of every edge of csrc/cuda/policy.h, for each size of a number: a vector, a warp, rows
-# that a warp holds, rows that a block holds.
-LENGTHS = (2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 127, 128, 129, 147, 255, 256, 257, 511, 512, 513, 767)
-LENGTHS += (768, 769, 776, 1024, 1025, 2047, 2048, 2049, 4095, 4096, 4097, 8191, 8192, 8193, 8200)
-KINDS: list[Kind] = [((5 if d < 4000 else 2, d), (0,)) for d in LENGTHS]
-KINDS += [((n, 9), (0,)) for n in (1, 8, 17, 301)]
-KINDS += [((n,), (0,)) for n in (1, 31, 1023, 1024, 1025, 2047, 2049, 9001)]
-KINDS += [((), (0,)), ((33, 1), (0,)), ((6, 129), None), ((6, 129, 35), (0, 2))]
-# Columns; no large number of short ones, because a gradient all but parallel to a pair of weights
-# leaves AdamG few digits.
-SIZES = ((2, 5), (3, 8), (9, 31), (20, 1000), (27, 32), (147, 33), (1030, 65), (9001, 3))
+# Either side of every edge of csrc/cuda/policy.h. Rows: a vector, a tile, and then 8 threads, twice
+# as many, ..., 8 blocks that hold 8 (float64), 16 (AdamG) or 32 elements each; on to pieces of
+# 2048 or 4096. Never one row: a single number can be a rounding worse than a lucky transcription.
+EDGES = [32 << i for i in range(12)]
+LENGTHS = [2, 3, 4, 5, 7, 8, 9, 147, *(e + i for e in EDGES for i in (-1, 0, 1, 8)), 69_632, 69_633]
+KINDS: list[Kind] = [((5 if d < 4000 else 3, d), (0,)) for d in LENGTHS]
+# Rows: of a tile, and as many as a block of 8 or 16 threads each takes at once.
+KINDS += [((n, 9), (0,)) for n in (2, 8, 17, 207, 208, 209, 255, 256, 257, 301)]
+KINDS += [((n, 32), (0,)) for n in (55, 56, 57, 119, 120, 121)]
+KINDS += [((n, d), (0,)) for d, n in ((100, 31), (100, 32), (100, 33), (500, 17), (300, 70))]
+# Single elements.
+KINDS += [((n,), (0,)) for n in (2, 31, 1023, 1024, 1025, 2047, 2048, 2049, 9001)]
+KINDS += [((), (0,)), ((33, 1), (0,)), ((6, 129), None)]
+# Columns: a strip of 32, walks along it, pieces of 64 or 128 rows beyond 256. No large number of
+# short ones, because a gradient all but parallel to a pair of weights leaves AdamG few digits.
+SIZES = [(2, 5), (3, 8), (9, 31), (20, 1000), (27, 32), (31, 33), (64, 40), (65, 32), (147, 33)]
+SIZES += [(255, 33), (256, 40), (257, 31), (320, 64), (384, 32), (385, 65), (1030, 65), (9001, 3)]
 KINDS += [(size, (1,)) for size in SIZES]
-LONG: list[Kind] = [((2, 70_001), (0,)), ((1, 1_000_003), (0,)), ((70_001, 5), (1,))]
-FEW: list[Kind] = [(size, (0,)) for size in ((17, 9), (5, 147), (3, 2000), (2, 9001), (33,))]
-FEW += [((27, 40), (1,)), ((1030, 3), (1,))]
+KINDS += [((6, 129, 35), (0, 2)), ((3, 300, 35), (0, 2))]
+LONG: list[Kind] = [((2, 150_001), (0,)), ((2000, 40), (1,)), ((20_001, 5), (1,))]
+# So many pieces that 132 multiprocessors update some before others are summed; the second also has
+# more counters to clear than a block has threads.
+WIDE: list[Kind] = [((17, 70_001), (0,)), ((257, 4600), (1,))]
+# A few of each tier.
+FEW: list[Kind] = [((17, 9), (0,)), ((5, 147), (0,)), ((3, 2000), (0,)), ((2, 9001), (0,))]
+FEW += [((2, 70_001), (0,)), ((33,), (0,)), ((27, 40), (1,)), ((1030, 3), (1,))]
 
 
 weight, gradients = functools.cache(random), functools.cache(random_grads)
@@ -132,7 +144,9 @@ def assert_all_same(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> Non
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
 @each
 def test_every_length_and_dtype(name: str, dtype: torch.dtype, grad_dtype: torch.dtype) -> None:
-    kinds = KINDS + LONG if dtype == grad_dtype else KINDS
+    every = dtype == grad_dtype != torch.float16
+    small = [kind for kind in KINDS if math.prod(kind[0]) < 20_000]
+    kinds = KINDS + LONG if every else small + FEW
     Run(name, kinds, 2, dtype, grad_dtype).take().assert_close()
 
 
@@ -205,16 +219,17 @@ def test_a_scheduler_sets_the_learning_rate() -> None:
 @each
 def test_again_one_by_one_and_in_groups(name: str, dtype: torch.dtype) -> None:
     """A tensor's bits do not depend on what else is stepped."""
-    expected = Run(name, KINDS + LONG, 2, dtype).take().outcome()
-    assert_all_same(Run(name, KINDS + LONG, 2, dtype).take().outcome(), expected)
+    kinds = KINDS + LONG + WIDE
+    expected = Run(name, kinds, 2, dtype).take().outcome()
+    assert_all_same(Run(name, kinds, 2, dtype).take().outcome(), expected)
     for size in (1, 5):
-        parts = range(0, len(KINDS + LONG), size)
-        runs = [Run(name, (KINDS + LONG)[i : i + size], 2, dtype, first=i).take() for i in parts]
+        parts = range(0, len(kinds), size)
+        runs = [Run(name, kinds[i : i + size], 2, dtype, first=i).take() for i in parts]
         assert_all_same([t for run in runs for t in run.outcome()], expected)
 
 
 @pytest.mark.parametrize("dim", [0, 1], ids=["rows", "columns"])
-@pytest.mark.parametrize("length", [9, 147, 1024, 2000, 9001])
+@pytest.mark.parametrize("length", [9, 147, 1024, 2000, 9001, 70_001])
 @each
 def test_whatever_the_segments_beside(name: str, length: int, dim: int) -> None:
     """A segment's bits do not depend on its place in the tensor."""
@@ -242,8 +257,9 @@ def test_at_any_address(name: str, dtype: torch.dtype) -> None:
         view = room[offset : offset + t.numel()].view(t.shape)
         return view.copy_(t), room
 
-    kinds: list[Kind] = [((5, d), (0,)) for d in (8, 9, 147, 1024, 1030, 2048, 8192, 9001, 9008)]
-    kinds += [((2049,), (0,)), ((147, 40), (1,))]
+    kinds: list[Kind] = [((5, d), (0,)) for d in (8, 9, 147, 1024, 1030, 2048, 8192)]
+    kinds += [((2, d), (0,)) for d in (9001, 9008, 70_001, 70_008)]
+    kinds += [((2049,), (0,)), ((147, 40), (1,)), ((300, 40), (1,))]
     expected = Run(name, kinds, 2, dtype).take().outcome()
     for w_offset, g_offset in [*((i, 0) for i in range(8)), *((i % 8, i) for i in range(1, 8))]:
         run = Run(name, kinds, 2, dtype)
@@ -296,15 +312,25 @@ def test_nonfinite_gradients_stay_in_their_segment(name: str, bad: float) -> Non
         assert not bool(q.select(dims[0], 1).isfinite().all())
 
 
-@pytest.mark.parametrize("lie", ["rows", "elements", "columns"])
-def test_beyond_2_to_the_31_elements(lie: str) -> None:
+@each
+def test_a_long_row_beside_many_small_tensors(name: str) -> None:
+    kinds: list[Kind] = [((1, 2_000_003), (0,)), *(((3, 2 + i % 60), (0,)) for i in range(600))]
+    runs = [Run(name, kinds, 3), Run(name, kinds[:1], 3), Run(name, kinds[1:], 3, first=1)]
+    together, *apart = (run.take().outcome() for run in runs)
+    assert_all_same(together, [t for outcome in apart for t in outcome])
+
+
+LARGE = [("elements", 1), *(("rows", d) for d in (1024, 9000, 70_001)), ("columns", 200)]
+
+
+@pytest.mark.parametrize(("lie", "length"), [*LARGE, ("columns", 1024)])
+def test_beyond_2_to_the_31_elements(lie: str, length: int) -> None:
     if ON_GPU:
         torch.cuda.empty_cache()
         if (free := torch.cuda.mem_get_info(DEVICE)[0] / 2**30) < 40:
             pytest.skip(f"needs 40 GiB of free memory; there are {free:.0f}")
-    many = 2**31 if ON_GPU else 2**16
-    n = (many if lie == "elements" else many // 1024) + 5
-    shape = {"rows": (n, 1024), "elements": (n,), "columns": (1024, n)}[lie]
+    n = (2**31 if ON_GPU else 2**17) // length + 5
+    shape = {"elements": (n,), "rows": (n, length), "columns": (length, n)}[lie]
     dim = int(lie == "columns")
     picked = [0, 1, n // 2, n - 6, n - 5, n - 1]  # the first n - 5 end where 31 bits do
 
@@ -348,64 +374,3 @@ def test_a_model_may_move_before_the_first_step_only(name: str) -> None:
     with pytest.raises(RuntimeError, match="move the model before making the optimizer"):
         after.optimizer.step()
     assert_unchanged(after.optimizer, kept)
-
-
-@only_on_gpu
-@each
-def test_a_step_neither_waits_nor_allocates(name: str) -> None:
-    run, kept = Run(name, FEW, 0), []
-    try:
-        for t in range(4):
-            kept += [p.grad for p in run.params]  # so that the new ones lie elsewhere
-            run.optimizer.zero_grad(set_to_none=True)
-            run.set_grads([torch.ones_like(p) for p in run.params])
-            for group in run.optimizer.param_groups:
-                group["lr"] = 1e-3 * (1 + t)
-            if t > 1:  # before, it plans and loads its kernels
-                torch.cuda.set_sync_debug_mode("error")  # tells what torch waits for
-            torch.cuda._sleep(200_000_000)  # a tenth of a second
-            before = torch.cuda.memory_stats(DEVICE)["allocation.all.allocated"]
-            run.optimizer.step()
-            # Whatever else waits for the device returns when the stream is at rest.
-            if t > 1:
-                assert not torch.cuda.current_stream(DEVICE).query()
-                assert torch.cuda.memory_stats(DEVICE)["allocation.all.allocated"] == before
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-@only_on_gpu
-@pytest.mark.parametrize("count", [1, 2], ids=["one-stream", "alternating-streams"])
-@each
-def test_steps_follow_the_current_stream(name: str, count: int) -> None:
-    """Gradients are NaN until just before a step in its stream, and again just after."""
-    expected, run = Run(name, FEW, 4).take().outcome(), Run(name, FEW, 4)
-    ready = [[g.to(DEVICE) for g in of_step] for of_step in run.grads]
-    for p in run.params:
-        p.grad = torch.full_like(p, torch.nan)
-    streams = [torch.cuda.Stream(DEVICE) for _ in range(count)]
-    last = torch.cuda.current_stream(DEVICE)
-    for stream, of_step in zip(itertools.cycle(streams), ready, strict=False):
-        stream.wait_stream(last)
-        with torch.cuda.stream(stream):
-            torch.cuda._sleep(20_000_000)  # 10 ms, which a step in another stream would not wait
-            for p, g in zip(run.params, of_step, strict=True):
-                p.grad.copy_(g)
-            run.optimizer.step()
-            for p in run.params:
-                p.grad.fill_(torch.nan)
-        last = stream
-    torch.cuda.current_stream(DEVICE).wait_stream(last)
-    assert_all_same(run.outcome(), expected)
-
-
-@only_on_gpu
-def test_capturing_a_step_is_refused() -> None:
-    run = Run("AdamSRT", FEW, 2).take()
-    kept = snapshot(run.optimizer)
-    with (
-        pytest.raises(RuntimeError, match="captured into a CUDA graph"),
-        torch.cuda.graph(torch.cuda.CUDAGraph()),
-    ):
-        run.optimizer.step()
-    assert_unchanged(run.optimizer, kept)

@@ -51,7 +51,8 @@ class Gpu:
             ) -> None:
                 assert memory == gpu.on_gpu._memory.data_ptr()
                 held = bytes(gpu.on_gpu._memory.tolist())
-                assert len(held) == self.memory_bytes() and held.startswith(self.image())
+                assert len(held) == self.memory_bytes()
+                assert held.startswith(self.image())
                 gpu.steps.append((gpu.layouts, self.dtype, stream))
                 gpu.groups.append(groups)
                 gpu.told_capturing.append(capturing)
