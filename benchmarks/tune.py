@@ -37,8 +37,8 @@ SCRATCH = ROOT / "build" / "tune"
 POLICY, STEPS = Path("csrc/cuda/policy.h"), Path("csrc/cuda/steps.cu")
 SOURCES = ["setup.py", "pyproject.toml", "README.md", "LICENSE", "csrc", "src", "tests/oracles"]
 CANDIDATES = {
-    "kInFlight": (32, 96, 128),
-    "kAskedAtOnce": (16,),  # 4 is less than a vector of bfloat16
+    "kAskedBytes": (16, 64),
+    "kPieceBytes": (32, 128),
     "kLeastThreads": (4, 16, 32),
     "kLongestInTile": (16,),
     "kTileBytes": (7680, 10240),  # no more fit in 48 KB

@@ -206,7 +206,7 @@ __device__ __forceinline__ Measured<kDirection, T> measure(const Group& group,
 
 template <class T>
 __device__ __forceinline__ T* state_of(const Segments& at, int64_t segment) {
-  return at.s ? global(static_cast<T*>(at.s) + segment) : nullptr;
+  return at.s ? static_cast<T*>(at.s) + segment : nullptr;
 }
 
 // A row that stays in its group's registers between its two sweeps. A group without a row does
@@ -217,7 +217,7 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
   using T = Arithmetic<W>;
   constexpr int kVector = Elements<W, G>::kVector;
   constexpr int kChunks = held_by(sizeof(T), kDirection == kPrevious) / kVector;
-  constexpr int kBatch = kAskedAtOnce / kVector;
+  constexpr int kBatch = chunks_at_once(sizeof(T), kVector);
   static_assert(kChunks % kBatch == 0);
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
@@ -226,7 +226,7 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
   const Elements<W, G> row(at, inside ? index * at.dim : 0);
   const Share<int> mine = share_of(kVectors, kVector, group, dim);
   T* const s = inside ? state_of<T>(at, index) : nullptr;
-  const T old_s = s ? *s : T(0);
+  const T old_s = s ? *global(s) : T(0);
 
   T w[kChunks][kVector], x[kChunks][kVector];
   Gram<T> gram{};
@@ -263,7 +263,7 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
     }
   };
   const Update<T> u = decide<kDirection>(at.rule, gram, old_s, h, measured);
-  if (s && group.leads()) *s = u.s;
+  if (s && group.leads()) *global(s) = u.s;
 
   const Share<int> again = anew(mine);
 #pragma unroll

@@ -14,17 +14,19 @@ __device__ __forceinline__ T from_others(const T* written) {
 }
 template <class T>
 __device__ __forceinline__ Update<T> from_others(const Update<T>* u) {
-  return {from_others(&u->s),   from_others(&u->a_w), from_others(&u->a_x), from_others(&u->a_h),
-          from_others(&u->b_w), from_others(&u->b_x), from_others(&u->b_h), from_others(&u->radial)};
+  return {from_others(&u->s),   from_others(&u->a_w),   from_others(&u->a_x),
+          from_others(&u->a_h), from_others(&u->b_w),   from_others(&u->b_x),
+          from_others(&u->b_h), from_others(&u->radial)};
 }
 
 // A thread's share of a segment that is read more than once, kChunks chunks at a time: its
 // products.
-template <Direction kDirection, bool kVectors, int kChunks, int kCount, class W, class G, class T>
+template <Direction kDirection, bool kVectors, int kChunks, int kCount, class W, class G, class T,
+          class Index>
 __device__ __forceinline__ Gram<double> sum_of(const Elements<W, G>& segment,
-                                               const Share<int64_t>& mine, const Hyper<T>& h) {
+                                               const Share<Index>& mine, const Hyper<T>& h) {
   Gram<double> total{};
-  for (int64_t chunk = 0; mine.first(chunk) < mine.end; chunk += kChunks) {
+  for (Index chunk = 0; mine.first(chunk) < mine.end; chunk += kChunks) {
     T w[kChunks][kCount], x[kChunks][kCount], g[kChunks][kCount];
     segment.template read<kDirection, kVectors, true, kChunks>(mine, chunk, kChunks, h, w, x, g);
     Gram<T> part{};
@@ -39,10 +41,11 @@ __device__ __forceinline__ Gram<double> sum_of(const Elements<W, G>& segment,
 }
 
 // And its update.
-template <Direction kDirection, bool kVectors, int kChunks, int kCount, class W, class G, class T>
-__device__ __forceinline__ void update_of(const Elements<W, G>& segment, const Share<int64_t>& mine,
+template <Direction kDirection, bool kVectors, int kChunks, int kCount, class W, class G, class T,
+          class Index>
+__device__ __forceinline__ void update_of(const Elements<W, G>& segment, const Share<Index>& mine,
                                           const Hyper<T>& h, const Update<T>& u) {
-  for (int64_t chunk = 0; mine.first(chunk) < mine.end; chunk += kChunks) {
+  for (Index chunk = 0; mine.first(chunk) < mine.end; chunk += kChunks) {
     T w[kChunks][kCount], x[kChunks][kCount], g[kChunks][kCount];
     segment.template read<kDirection, kVectors, true, kChunks>(mine, chunk, kChunks, h, w, x, g);
     segment.template write<kDirection, kVectors, true, kChunks>(mine, chunk, kChunks, u, w, x, g);
@@ -50,8 +53,8 @@ __device__ __forceinline__ void update_of(const Elements<W, G>& segment, const S
 }
 
 // What the threads of a block are to a bundle of long segments: all to one row, or each lane to a
-// column of a strip. `whole` is all that a thread has of its segment, one by one; `part` its share
-// of a piece.
+// column of a strip. `whole` is all that a thread has of its segment, one by one, and `part` its
+// share of `length` elements of each segment, as if nothing were before them.
 template <bool kVectors>
 struct RowBundle {
   static constexpr Tier kTier = kLongRows;
@@ -61,21 +64,18 @@ struct RowBundle {
 
   __device__ RowBundle(const Segments& at, int64_t row)
       : dim(at.dim), first(row * at.dim), segment(row) {}
+  __device__ int64_t stride() const { return 1; }
   __device__ Share<int64_t> whole() const { return one_by_one(group, dim); }
   template <int kCount>
-  __device__ Share<int64_t> part(int64_t piece, int length) const {
-    const int64_t left = dim - piece * length;
-    Share<int64_t> mine = share_of(kVectors, kCount, group, left < length ? left : length);
-    mine.start += piece * length;
-    mine.end += piece * length;
-    return mine;
+  __device__ Share<int> part(int length) const {
+    return share_of(kVectors, kCount, group, length);
   }
-  // Which of a piece's sums are this thread's to write, or none.
+  // Which of a piece's sums are this thread's to write, or none; which it adds, and of which
+  // pieces.
   __device__ int slot() const { return group.leads() ? 0 : -1; }
-  // The pieces this thread adds: first, first + step, ...
+  __device__ int adds_slot() const { return 0; }
   __device__ int adds_from() const { return group.thread; }
   __device__ int adds_step() const { return kThreads; }
-  __device__ int adds_slot() const { return 0; }
 };
 
 struct StripBundle {
@@ -91,24 +91,20 @@ struct StripBundle {
     first = inside ? element_at(dim, inner, strip.outer, 0, column) : 0;
     segment = strip.outer * inner + column;
   }
-  __device__ Share<int64_t> rows(int64_t from, int64_t to) const {
-    return {(from + group.warp) * inner, kWarps * inner, 0, inside ? to * inner : 0};
-  }
-  __device__ Share<int64_t> whole() const { return rows(0, dim); }
+  __device__ int64_t stride() const { return inner; }
+  __device__ Share<int64_t> whole() const { return part<1>(dim); }
   template <int kCount>
-  __device__ Share<int64_t> part(int64_t piece, int length) const {
-    const int64_t from = piece * length;
-    return rows(from, dim - from < length ? dim : from + length);
+  __device__ Share<int64_t> part(int64_t length) const {
+    return {group.warp * inner, kWarps * inner, 0, inside ? length * inner : 0};
   }
   __device__ int slot() const { return group.warp == 0 ? group.lane : -1; }
+  __device__ int adds_slot() const { return group.lane; }
   __device__ int adds_from() const { return group.warp; }
   __device__ int adds_step() const { return kWarps; }
-  __device__ int adds_slot() const { return group.lane; }
 };
 
-template <Direction kDirection, class Bundle, class W, class G, class T>
-__device__ __forceinline__ void decide_bundle(const Entry& entry, const Exchange& exchange,
-                                              const Bundle& bundle, const Elements<W, G>& segment,
+template <Direction kDirection, class W, class G, class Bundle, class T>
+__device__ __forceinline__ void decide_bundle(const Entry& entry, const Bundle& bundle,
                                               const double* sums, int64_t pieces,
                                               Update<T>* update) {
   constexpr int kSlots = int(segments_in_bundle(Bundle::kTier));
@@ -121,16 +117,17 @@ __device__ __forceinline__ void decide_bundle(const Entry& entry, const Exchange
     }
   }
   T* const s = bundle.inside ? state_of<T>(entry.at, bundle.segment) : nullptr;
-  const T old_s = s ? *s : T(0);
+  const T old_s = s ? *global(s) : T(0);
   bundle.group.sum(v);
   const Gram<T> gram = rounded<T>(packed<kDirection>(v));
+  const Elements<W, G> segment(entry.at, bundle.first);
   const auto measured = [&](const auto& of, bool needed) {
     return measure<kDirection>(bundle.group, segment, bundle.whole(), h, of, needed);
   };
   const Update<T> u = decide<kDirection>(entry.at.rule, gram, old_s, h, measured);
   if (bundle.slot() < 0) return;
   update[bundle.slot()] = u;
-  if (s) *s = u.s;
+  if (s) *global(s) = u.s;
 }
 
 template <Direction kDirection, bool kVectors, class Bundle, class W, class G>
@@ -139,7 +136,7 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
   using T = Arithmetic<W>;
   constexpr Tier kTier = Bundle::kTier;
   constexpr int kCount = kTier == kLongRows ? Elements<W, G>::kVector : 1;
-  constexpr int kChunks = walked_at_once(kTier, sizeof(T)) / kCount;
+  constexpr int kChunks = chunks_at_once(sizeof(T), kCount);
   constexpr int kPiece = piece_of(kTier, sizeof(T)), kSlots = int(segments_in_bundle(kTier));
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
@@ -148,24 +145,24 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
   const Turn t = turn_at(turn, pieces, entry.lag);
   const int64_t number = t.piece / each;
   const Bundle bundle(at, number);
-  const Elements<W, G> segment(at, bundle.first);
-  const Share<int64_t> mine = bundle.template part<kCount>(t.piece % each, kPiece);
+  const int64_t before = t.piece % each * kPiece, left = at.dim - before;
+  const Elements<W, G> piece(at, bundle.first + (bundle.inside ? before * bundle.stride() : 0));
+  const auto mine = bundle.template part<kCount>(left < kPiece ? int(left) : kPiece);
   Progress& progress = *global(exchange.progress + entry.first_bundle + number);
   auto* const update = global(
       reinterpret_cast<Update<T>*>(exchange.updates + entry.first_segment + number * kSlots));
-  double* const sums =
-      global(exchange.sums + entry.first_sums + number * each * kSlots * kSums);
+  double* const sums = global(exchange.sums + entry.first_sums + number * each * kSlots * kSums);
 
   if (t.updates) {
     while (threadIdx.x == 0 && atomicAdd(&progress.decided, 0u) == 0) __nanosleep(100);
     __threadfence();
     __syncthreads();
     const Update<T> u = from_others(update + bundle.adds_slot());
-    update_of<kDirection, kVectors, kChunks, kCount>(segment, mine, h, u);
+    update_of<kDirection, kVectors, kChunks, kCount>(piece, mine, h, u);
     return;
   }
-  const Gram<double> gram = sum<kDirection>(
-      bundle.group, sum_of<kDirection, kVectors, kChunks, kCount>(segment, mine, h));
+  const Gram<double> gram =
+      sum<kDirection>(bundle.group, sum_of<kDirection, kVectors, kChunks, kCount>(piece, mine, h));
   if (bundle.slot() >= 0) {
     double v[kProducts<kDirection>];
     unpack<kDirection>(gram, v);
@@ -178,7 +175,7 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
   const bool last = threadIdx.x == 0 && atomicAdd(&progress.summed, 1u) == unsigned(each - 1);
   if (!__syncthreads_or(last)) return;
   __threadfence();
-  decide_bundle<kDirection>(entry, exchange, bundle, segment, sums, each, update);
+  decide_bundle<kDirection, W, G>(entry, bundle, sums, each, update);
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) atomicExch(&progress.decided, 1u);

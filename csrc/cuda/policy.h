@@ -36,10 +36,9 @@ inline constexpr int kLongestInTile = 32;
 inline constexpr int kTileBytes = 15360;  // of each of w, x and g: all three are in 48 KB
 inline constexpr int kStrip = kWarp;      // adjacent columns that one block steps
 inline constexpr int kStripRows = 256;    // of longer strips, not all are in the L2 when read again
-// Bytes, in the arithmetic's type, that a thread asks memory for at once of each of w, g and m:
-// enough on the way to hide that the memory is far.
-inline constexpr int kInFlight = 64;
-inline constexpr int kSums = 6;  // most that threads form together
+inline constexpr int kAskedBytes = 32;    // of each of w, g and m, by a thread at once
+inline constexpr int kPieceBytes = 64;    // of a long segment, for each thread
+inline constexpr int kSums = 6;           // most that threads form together
 
 // Elements that a thread holds of w and of x where rows stay in registers. `size` is that of a
 // number that arithmetic is done in, `previous` the direction, which costs registers: more elements
@@ -47,8 +46,12 @@ inline constexpr int kSums = 6;  // most that threads form together
 SPHERE_ANYWHERE int held_by(int size, bool previous) {
   return size == 8 ? 8 : previous ? 16 : 32;
 }
-// Of those, elements that it asks memory for at once.
-inline constexpr int kAskedAtOnce = 8;
+
+// Chunks of `vector` elements of each of w, g and m that a thread asks memory for at once: enough
+// on the way to hide that memory is far.
+SPHERE_ANYWHERE int chunks_at_once(int size, int vector) {
+  return kAskedBytes / size < vector ? 1 : kAskedBytes / size / vector;
+}
 
 // Elements that a thread moves at once: 16 bytes of the narrower dtype.
 SPHERE_ANYWHERE int vector_of(int w_size, int g_size) {
@@ -80,10 +83,9 @@ SPHERE_ANYWHERE Tier tier_of(int64_t dim, int64_t inner, int size, bool previous
   return clusters && dim <= kMostBlocks * block ? kClusterRows : kLongRows;
 }
 
-// Elements of a block's turn at single elements, which have one array more.
+// Elements of a block's turn at single elements.
 SPHERE_ANYWHERE int elements_in_turn(int size, int vector) {
-  const int each = kInFlight / 2 / size;
-  return kThreads * (each < vector ? vector : each);
+  return kThreads * chunks_at_once(size, vector) * vector;
 }
 
 // Rows of a tile: a multiple of 8, so that every tile begins where a vector may.
@@ -98,16 +100,9 @@ SPHERE_ANYWHERE int spread(int i) {
   return i + i / kWarp;
 }
 
-// Elements that a thread asks for at once where it walks along a segment. Each element of a column
-// needs an address of its own, and that registers.
-SPHERE_ANYWHERE int walked_at_once(Tier tier, int size) {
-  return kInFlight / size / (tier == kLongRows ? 1 : 2);
-}
-
 // The part of a long row, or of a long strip along its columns, that a block sums or updates.
 SPHERE_ANYWHERE int piece_of(Tier tier, int size) {
-  return tier == kLongRows ? kThreads * walked_at_once(tier, size)
-                           : 2 * kWarps * walked_at_once(tier, size);
+  return (tier == kLongRows ? kThreads : kWarps) * (kPieceBytes / size);
 }
 
 // Long segments that are worked on together: one row, or the columns of a strip.

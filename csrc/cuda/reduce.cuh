@@ -99,19 +99,29 @@ struct ClusterGroup {
   template <class T, int kCount>
   __device__ __forceinline__ void sum(T (&values)[kCount]) const {
     const auto cluster = cooperative_groups::this_cluster();
-    BlockGroup().sum(values);
-    T* const of_block = dynamic_shared<T>() + kWarps * kSums * int(sizeof(double) / sizeof(T));
+    T* const partial = dynamic_shared<T>();
+    T* const of_block = partial + kWarps * kCount;
+    const int own = int(threadIdx.x);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      if (threadIdx.x == 0) of_block[i] = values[i];
+      const T of_warp = lane_sum(values[i], kWarp);
+      if (own % kWarp == 0) partial[own / kWarp * kCount + i] = of_warp;
+    }
+    __syncthreads();
+    if (own < kCount) {
+      T sum = partial[own];
+      for (int w = 1; w < kWarps; ++w) sum += partial[w * kCount + own];
+      of_block[own] = sum;
     }
     cluster.sync();
+    const T* const first = cluster.map_shared_rank(of_block, 0);
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) values[i] = *cluster.map_shared_rank(of_block + i, 0);
+    for (int i = 0; i < kCount; ++i) values[i] = first[i];
 #pragma unroll 1
-    for (int other = 1; other < blocks(); ++other) {
+    for (int rank = 1; rank < blocks(); ++rank) {
+      const T* const other = cluster.map_shared_rank(of_block, rank);
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) values[i] += *cluster.map_shared_rank(of_block + i, other);
+      for (int i = 0; i < kCount; ++i) values[i] += other[i];
     }
     cluster.sync();  // before the next sum is written there, or a block ends
   }

@@ -40,28 +40,28 @@ __device__ __forceinline__ void step_elements(const Entry& entry, int64_t turn) 
 template <Direction kDirection, class W, class G>
 __device__ __forceinline__ void step_strip(const Entry& entry, int64_t number) {
   using T = Arithmetic<W>;
-  constexpr int kChunks = walked_at_once(kColumns, sizeof(T));
+  constexpr int kChunks = chunks_at_once(sizeof(T), 1);
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
   const StripBundle strip(at, number);
   const Elements<W, G> column(at, strip.first);
   const Share<int64_t> mine = strip.whole();
   T* const s = strip.inside ? state_of<T>(at, strip.segment) : nullptr;
-  const T old_s = s ? *s : T(0);
+  const T old_s = s ? *global(s) : T(0);
   const Gram<T> gram = rounded<T>(
       sum<kDirection>(strip.group, sum_of<kDirection, false, kChunks, 1>(column, mine, h)));
   const auto measured = [&](const auto& of, bool needed) {
     return measure<kDirection>(strip.group, column, mine, h, of, needed);
   };
   const Update<T> u = decide<kDirection>(at.rule, gram, old_s, h, measured);
-  if (s && strip.group.leads()) *s = u.s;
+  if (s && strip.group.leads()) *global(s) = u.s;
   update_of<kDirection, false, kChunks, 1>(column, mine, h, u);
 }
 
 // Calls step(entry, piece) for this block's share of the units, where every block has as many.
 template <class Step>
 __device__ __forceinline__ void each_unit(const WorkList& work, const Step& step) {
-  for (int64_t unit = blockIdx.x; unit < work.units; unit += gridDim.x) {
+  for (unsigned unit = blockIdx.x; unit < work.units; unit += gridDim.x) {
     const Entry& entry = work.entries[work.entry_of[unit]];
     if (!entry.rests) step(entry, unit - entry.first_unit);
   }
@@ -79,7 +79,7 @@ __device__ __forceinline__ void each_taken_unit(const WorkList& work, int shared
   for (;;) {
     if (takes) *taken = mine;
     __syncthreads();
-    const int64_t unit = *taken;
+    const unsigned unit = *taken;
     __syncthreads();  // before the next is written there
     if (unit >= work.units) return;
     if (takes) mine = atomicAdd(next, 1u);  // long before it is needed

@@ -232,7 +232,8 @@ void CudaSteps::step(const std::vector<Segments>& table, const std::vector<Group
                                reinterpret_cast<Update<double>*>(base + updates_at_),
                                reinterpret_cast<double*>(base + sums_at_)};
     const WorkList work = {reinterpret_cast<const Entry*>(base),
-                           reinterpret_cast<const int32_t*>(base + l.map), l.units, exchange};
+                           reinterpret_cast<const int32_t*>(base + l.map), unsigned(l.units),
+                           exchange};
     const int64_t most = l.resident ? std::min(l.resident, most_blocks) : most_blocks;
     const int64_t whole_clusters = std::max<int64_t>(most / l.cluster, 1) * l.cluster;
     launch(l.kernel, std::min(l.units, whole_clusters), l.cluster, kThreads, l.shared_bytes, stream,

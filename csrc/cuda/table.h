@@ -40,7 +40,7 @@ struct Exchange {
 struct WorkList {
   const Entry* entries;
   const int32_t* entry_of;
-  int64_t units;
+  unsigned units;  // a map of more would not fit any memory
   Exchange exchange;
 };
 

@@ -59,8 +59,8 @@ __device__ __forceinline__ void step_tile(const Entry& entry, int64_t tile) {
       }
       return products;
     };
-    const Update<T> u = decide<kDirection>(at.rule, gram, s ? *s : T(0), h, measured);
-    if (s) *s = u.s;
+    const Update<T> u = decide<kDirection>(at.rule, gram, s ? *global(s) : T(0), h, measured);
+    if (s) *global(s) = u.s;
     for (int i = begin; i < end; ++i) {
       const int k = spread(i);
       const T before = shared_w[k], along = shared_x[k];
