@@ -78,7 +78,17 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
                 skip="" if sanitizer or dry_run else "compute-sanitizer is not on PATH",
             )
         )
-    tests = ["-m", "pytest", "-m", "cuda", "tests/test_cuda.py", "tests/test_cuda_graphs.py", "-q", "-p", "no:cacheprovider"]
+    tests = [
+        "-m",
+        "pytest",
+        "-m",
+        "cuda",
+        "tests/test_cuda.py",
+        "tests/test_cuda_graphs.py",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
     tests += ["--tb=short", "-o", "faulthandler_timeout=60"]
     bench = [python, str(BENCHMARKS / "gpu_bench.py")]
     tiny = ["--dry-run"] if dry_run else []

@@ -245,11 +245,12 @@ def test_low_precision_parameters_keep_wide_state_through_a_checkpoint(
 
 
 @each
-def test_a_checkpoint_does_not_choose_the_backend(name: str) -> None:
+def test_a_checkpoint_does_not_choose_how_steps_are_taken(name: str) -> None:
     saved = make(name, [random(3, 4, seed=1)], "reference").state_dict()
-    new = make(name, [random(3, 4, seed=1)], None)
+    new = make(name, [random(3, 4, seed=1)], None, capturable=True)
     new.load_state_dict(saved)
     assert new.param_groups[0]["backend"] is None
+    assert new.param_groups[0]["capturable"] is True
 
 
 @each

@@ -44,7 +44,9 @@ class AdamS(SphereOptimizer):
             normalization layers among them, are stepped by Adam under every setting.
         decoupled_weight_decay: multiply w by `1 - lr*weight_decay` instead, as AdamW does.
         maximize: ascend.
-        capturable: steps may be captured into a CUDA graph, after one outside of it.
+        capturable: steps may be captured into a CUDA graph, after one outside of it. A replay
+            reads an lr that is a tensor on the GPU, numbers stay as captured; the optimizer must
+            live as long as the graph. A checkpoint does not change it.
         foreach: accepted for compatibility; nothing here loops over tensors.
         fused: True refuses the reference backend, False asks for it.
         backend: "native", "triton", "reference", or None to take the first that can run.

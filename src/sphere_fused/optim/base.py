@@ -16,7 +16,7 @@ from sphere_fused.rule import Rule
 from sphere_fused.segments import Dims, geometry, inside_segment
 
 # How a step is carried out here says nothing about the run that a checkpoint comes from.
-LOCAL_OPTIONS = ("foreach", "fused", "backend")
+LOCAL_OPTIONS = ("foreach", "fused", "backend", "capturable")
 
 
 @torch.no_grad()
