@@ -1,6 +1,6 @@
 // Whose turn it is. A warp runs on for as long as any of its lanes can, and a block for as long as
-// any of its warps can, so that they get as far apart as what they wait for lets them. A part of
-// simt.cpp.
+// any of its warps can, so that they get as far apart as what they wait for lets them; but after an
+// atomic operation that changes something, it is another block's turn. A part of simt.cpp.
 #pragma once
 
 #include "block.h"

@@ -219,8 +219,14 @@ void fence() {
 
 void note_atomic(const char* operation, bool changed, Site site) {
   if (!running) return;
-  if (changed) idle_rounds = idle_atomics = 0;
-  else if (++idle_atomics > kMostIdleAtomics) {
+  if (changed) {
+    idle_rounds = idle_atomics = 0;
+    // What blocks share work by: a block that ran on would do it all.
+    if (block_count > 1) {
+      turn = (turn + 1) % block_count;
+      give_way(*running);
+    }
+  } else if (++idle_atomics > kMostIdleAtomics) {
     fail_at({.operation = operation, .site = site}, "waits for others and lets none of them run");
   }
 }
