@@ -36,7 +36,8 @@ FLAGS = ["-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno",
 FLAGS += ["-Wno-psabi", "-Wno-unknown-warning-option"]
 FLAGS += shlex.split(os.environ.get("CXXFLAGS", ""))
 NVCC_FLAGS = ["-std=c++20", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall,-Wextra"]
-ARCHITECTURES = "8.0;9.0;10.0+PTX"
+# The last may be newer than nvcc; PTX of 9.0 then serves it.
+ARCHITECTURES, BEFORE_12_8 = "8.0;9.0;10.0+PTX", "8.0;9.0+PTX"
 OLDEST_CUDA = (12, 1)  # C++20, and 32 KB of kernel parameters
 # Every pair of dtypes of weight and gradient that has kernels.
 CUDA_KERNELS = {
@@ -111,7 +112,8 @@ class Cuda:
         """Compute capabilities such as '9.0+PTX'."""
         listed = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
         present = output_of("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
-        names = listed or ";".join(sorted(set(present.split()))) or ARCHITECTURES
+        default = ARCHITECTURES if self.version >= (12, 8) else BEFORE_12_8
+        names = listed or ";".join(sorted(set(present.split()))) or default
         chosen = list(dict.fromkeys(name for name in re.split(r"[;,\s]+", names) if name))
         if not chosen:
             raise SystemExit(f"TORCH_CUDA_ARCH_LIST={listed!r} names no compute capability")

@@ -47,7 +47,7 @@ class Watch {
       const auto entry = item.cast<py::tuple>();
       const auto state_of = entry[1].cast<py::dict>();
       note(entry[0]);
-      entries_.push_back({state_of, uint32_t(keys_.size()), 0, nullptr});
+      entries_.push_back({state_of, uint32_t(keys_.size()), 0, nullptr, false});
       for (const auto& key : entry[2]) {
         note(state_of[key]);
         keys_.push_back(key);
@@ -87,6 +87,7 @@ class Watch {
     py::handle state;
     uint32_t first_key, keys;
     void* last_gradient;  // known not to overlap what is written
+    bool last_was_float32;
   };
   struct Group {
     py::handle dict, params_object;
@@ -124,11 +125,12 @@ class Watch {
     gradient.is_float32 = t.type_code == 2 && t.type_bits == 32;
     if (!gradient.is_float32 && !notes_.same_type(param, t)) return false;
     if (!notes_.same_layout(param, t) || !t.data) return false;
-    if (t.data != e.last_gradient) {
+    const auto start = reinterpret_cast<uintptr_t>(t.data);
+    if (t.data != e.last_gradient || gradient.is_float32 != e.last_was_float32) {
       const auto after = std::lower_bound(spans_.begin(), spans_.end(), Span{end_of(t), 0});
-      const auto start = reinterpret_cast<uintptr_t>(t.data);
       if (after != spans_.begin() && std::prev(after)->second > start) return false;
       e.last_gradient = t.data;
+      e.last_was_float32 = gradient.is_float32;
     }
     gradient.data = t.data;
     return true;

@@ -285,19 +285,22 @@ def test_the_address_changes_nothing(
         assert_all_same(run_in(moved), expected)
 
 
-@pytest.mark.parametrize("name", ["AdamST", "AdamSRT", "SGDMRT"])
-@pytest.mark.parametrize("channel_dims", [(0,), (1,)], ids=["rows", "columns"])
-def test_where_the_closed_form_cancels(
-    name: str, channel_dims: tuple[int, ...], run_in: Run
-) -> None:
+# The square roots of the lengths and lr are exact, or their rounding would be enlarged alike in all
+# segments, and luck decide.
+CANCELLING = {
+    (0,): [(70, 9), (60, 144), (60, 576), (45, 2500), (45, 9025), (6, 73_984)],
+    (1,): [(64, 137), (9, 64), (576, 40)],
+}
+
+
+def cancelling(
+    name: str, shapes: list[tuple[int, int]], channel_dims: tuple[int, ...]
+) -> tuple[list[Tensor], list[list[Tensor]], dict[str, Any]]:
     """Every third segment lands at a thousandth of where it was: its products must be measured,
     and the others, which sum along, be left alone."""
     inside = 1 if channel_dims == (0,) else 0
-    # The square roots of the lengths and lr are exact, or their rounding would be enlarged alike in
-    # all segments, and luck decide.
-    by_rows = [(70, 9), (60, 144), (60, 576), (45, 2500), (45, 9025), (6, 73_984)]
     start, grads = [], []
-    for i, shape in enumerate(by_rows if inside else [(64, 137), (9, 64), (576, 40)]):
+    for i, shape in enumerate(shapes):
         g = random(*shape, seed=i)
         radial = torch.arange(shape[1 - inside]) % 3 == 0
         left = 1e-3 * (1 + torch.rand(len(radial), generator=torch.Generator().manual_seed(i)))
@@ -311,11 +314,33 @@ def test_where_the_closed_form_cancels(
     hyper: dict[str, Any] = {"lr": 1.0, "channel_dims": channel_dims}
     if name == "SGDMRT":
         hyper["momentum"] = 0.9
+    return start, grads, hyper
+
+
+@pytest.mark.parametrize("name", ["AdamST", "AdamSRT", "SGDMRT"])
+@pytest.mark.parametrize("channel_dims", [(0,), (1,)], ids=["rows", "columns"])
+def test_where_the_closed_form_cancels(
+    name: str, channel_dims: tuple[int, ...], run_in: Run
+) -> None:
+    start, grads, hyper = cancelling(name, CANCELLING[channel_dims], channel_dims)
     results = run_in(case_of(name, start, grads, hyper))
+    inside = 1 if channel_dims == (0,) else 0
     for w0, of_param, (p, state) in zip(start, grads, results, strict=True):
         landed = p.norm(dim=inside) / w0.norm(dim=inside)
         assert float((landed < 3e-3).float().mean()) > 0.3
         assert_close_to_oracle(name, w0, of_param, p, state, **hyper)
+
+
+@pytest.mark.parametrize("name", ["AdamSRT", "AdamG"])
+def test_groups_that_measure_beside_groups_that_do_not(name: str, run_in: Run) -> None:
+    """Rows of 64, 128 and 256 threads, and more than blocks: some are a sum ahead of others."""
+    shapes = [(24, 1089), (12, 2500), (6, 4225)]
+    start, grads, hyper = cancelling("AdamSRT", shapes, (0,))
+    case = case_of(name, start, grads, hyper, most_blocks=2)
+    expected = run_in(case)
+    for order in ANY_ORDER:
+        assert_all_same(run_in(case, **order), expected)
+        assert_all_same(run_in(case, "tsan", **order), expected)
 
 
 @pytest.mark.parametrize("channel_dims", [(0,), (1,)], ids=["rows", "columns"])

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <type_traits>
 
 #include "../hyper.h"
 #include "launch.cuh"
@@ -13,9 +14,8 @@ namespace sphere_fused {
 inline namespace SPHERE_ISA {
 namespace {
 
-// What `changes`, sorted, say of number `index`; null if nothing.
-template <class Change>
-__device__ const Change* find(const Change* changes, int count, int64_t index) {
+// What `changes` say of a group; null if nothing.
+__device__ const NewGroup* find(const NewGroup* changes, int count, int64_t index) {
   int first = 0, last = count;
   while (first < last) {
     const int middle = (first + last) / 2;
@@ -41,18 +41,18 @@ __device__ GroupHyper resolved(GroupHyper group) {
 template <class Changes>
 __global__ void begin_entries(Table table, const __grid_constant__ Changes changes, bool counts) {
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  for (int64_t c = i; c < table.counter_count; c += int64_t(gridDim.x) * blockDim.x) {
+  for (int64_t c = i; counts && c < table.counter_count; c += int64_t(gridDim.x) * blockDim.x) {
     table.counters[c] = 0;
   }
   // Groups that are written here are read by nobody: the threads below take them from `changes`.
   if (i < changes.group_count) table.groups[changes.groups[i].index] = changes.groups[i].hyper;
   if (i >= table.entry_count) return;
   Entry& entry = table.entries[i];
-  const NewGradient* const gradient = find(changes.gradients, changes.gradient_count, i);
-  if (gradient) entry.at.g = gradient->g;
+  const int64_t changed = i - changes.first_entry;
+  if (changed >= 0 && changed < changes.gradient_count) entry.at.g = changes.gradients[changed];
   if (!counts) return;
-  const NewGroup* const changed = find(changes.groups, changes.group_count, entry.at.group);
-  const GroupHyper group = resolved(changed ? changed->hyper : table.groups[entry.at.group]);
+  const NewGroup* const with = find(changes.groups, changes.group_count, entry.at.group);
+  const GroupHyper group = resolved(with ? with->hyper : table.groups[entry.at.group]);
   entry.rests = !entry.at.g || group.found_inf != 0;
   if (entry.rests) return;
   const double t = entry.at.step ? (*entry.at.step += 1) : 0.0;
@@ -62,42 +62,51 @@ __global__ void begin_entries(Table table, const __grid_constant__ Changes chang
   entry.hyper_in_float = rounded<float>(h);
 }
 
-// Sends the changes from these on, as many as fit.
+// Sends what is left of the changes, as much as fits, and leaves the rest.
 template <class Changes>
-void send(const Table& table, const std::vector<NewGradient>& new_gradients, size_t first_gradient,
-          const std::vector<NewGroup>& new_groups, size_t first_group, bool counts, void* stream) {
+void send(const Table& table, const NewGradients& gradients, int64_t& sent_gradients,
+          const std::vector<NewGroup>& groups, int64_t& sent_groups, bool counts, void* stream) {
   Changes changes = {};
-  const auto take = [](const auto& from, size_t first, auto& to) {
-    if (first >= from.size()) return 0;
-    const size_t fitting = std::min(from.size() - first, std::size(to));
-    std::copy_n(from.begin() + first, fitting, to);
+  const auto take = [](const auto& from, int64_t& sent, auto& to) {
+    const int64_t fitting = std::min<int64_t>(from.size() - sent, std::size(to));
+    std::copy_n(from.begin() + sent, fitting, to);
+    sent += fitting;
     return int(fitting);
   };
-  changes.gradient_count = take(new_gradients, first_gradient, changes.gradients);
-  changes.group_count = take(new_groups, first_group, changes.groups);
+  changes.first_entry = gradients.first + sent_gradients;
+  changes.gradient_count = take(gradients.data, sent_gradients, changes.gradients);
+  changes.group_count = take(groups, sent_groups, changes.groups);
   constexpr int64_t kEnoughToClear = 1 << 16;
   const int64_t threads = std::max({table.entry_count, int64_t(changes.group_count),
                                     std::min(table.counter_count, kEnoughToClear)});
-  launch(begin_entries<Changes>, ceil_div(threads, kThreads), 1, kThreads, 0, stream, table,
+  launch(begin_entries<Changes>, {ceil_div(threads, kThreads), 1, kThreads, 0, stream}, table,
          changes, counts);
 }
 
 }  // namespace
 }  // namespace SPHERE_ISA
 
-void begin_step(const Table& table, const std::vector<NewGradient>& new_gradients,
-                const std::vector<NewGroup>& new_groups, void* stream) {
-  size_t gradient = 0, group = 0;
-  while (gradient + ManyChanges::kMostGradients < new_gradients.size() ||
-         group + ManyChanges::kMostGroups < new_groups.size()) {
-    send<ManyChanges>(table, new_gradients, gradient, new_groups, group, false, stream);
-    gradient += ManyChanges::kMostGradients;
-    group += ManyChanges::kMostGroups;
-  }
-  const bool few = new_gradients.size() <= gradient + FewChanges::kMostGradients &&
-                   new_groups.size() <= group + FewChanges::kMostGroups;
-  (few ? send<FewChanges> : send<ManyChanges>)(table, new_gradients, gradient, new_groups, group,
-                                               true, stream);
+void load_begin_step() {
+  cudaFuncAttributes unused;
+  check(cudaFuncGetAttributes(&unused, begin_entries<FewChanges>), "loading a kernel");
+  check(cudaFuncGetAttributes(&unused, begin_entries<ManyChanges>), "loading a kernel");
+}
+
+void begin_step(const Table& table, const NewGradients& gradients,
+                const std::vector<NewGroup>& groups, void* stream) {
+  int64_t sent_gradients = 0, sent_groups = 0;
+  const auto fits = [&](const auto& changes) {
+    return int64_t(gradients.data.size()) <= sent_gradients + changes.kMostGradients &&
+           int64_t(groups.size()) <= sent_groups + changes.kMostGroups;
+  };
+  const auto send_some = [&]<class Changes>(std::type_identity<Changes>, bool counts) {
+    send<Changes>(table, gradients, sent_gradients, groups, sent_groups, counts, stream);
+  };
+  std::type_identity<FewChanges> few;
+  std::type_identity<ManyChanges> many;
+  while (!fits(ManyChanges{})) send_some(many, false);
+  if (fits(FewChanges{})) send_some(few, true);
+  else send_some(many, true);
 }
 
 }  // namespace sphere_fused

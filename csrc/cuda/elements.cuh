@@ -1,4 +1,5 @@
-// What a thread has of a segment: reading it, asking for much before looking at any, and writing it.
+// What a thread has of a segment: reading it, asking for much before looking at any, and writing
+// it.
 #pragma once
 
 #include "memory.cuh"
@@ -18,8 +19,7 @@ struct Share {
 
 // The same, but to the compiler something new: it would keep what it has made of the old, addresses
 // and comparisons by the dozen, in registers until the second sweep.
-template <class Index>
-__device__ __forceinline__ Share<Index> anew(Share<Index> mine) {
+__device__ __forceinline__ Share<int> anew(Share<int> mine) {
   asm volatile("" : "+r"(mine.start), "+r"(mine.end));
   return mine;
 }

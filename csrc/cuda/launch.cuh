@@ -16,21 +16,27 @@ inline void check(cudaError_t error, const char* what) {
 }
 
 // `cluster`: blocks of the grid that run together and reach each other's shared memory.
-template <class... Expected, class... Arguments>
-void launch(void (*kernel)(Expected...), int64_t blocks, int cluster, int threads, int shared_bytes,
-            void* stream, const Arguments&... arguments) {
+struct ClusterLaunch {
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(unsigned(blocks));
-  config.blockDim = dim3(unsigned(threads));
-  config.dynamicSmemBytes = size_t(shared_bytes);
-  config.stream = static_cast<cudaStream_t>(stream);
   cudaLaunchAttribute of_cluster = {};
-  of_cluster.id = cudaLaunchAttributeClusterDimension;
-  of_cluster.val.clusterDim.x = unsigned(cluster);
-  of_cluster.val.clusterDim.y = of_cluster.val.clusterDim.z = 1;
-  config.attrs = &of_cluster;
-  config.numAttrs = cluster > 1;
-  check(cudaLaunchKernelEx(&config, kernel, arguments...), "launching a step");
+
+  ClusterLaunch(int64_t blocks, int cluster, int threads, int shared_bytes, void* stream) {
+    config.gridDim = dim3(unsigned(blocks));
+    config.blockDim = dim3(unsigned(threads));
+    config.dynamicSmemBytes = size_t(shared_bytes);
+    config.stream = static_cast<cudaStream_t>(stream);
+    of_cluster.id = cudaLaunchAttributeClusterDimension;
+    of_cluster.val.clusterDim.x = unsigned(cluster);
+    of_cluster.val.clusterDim.y = of_cluster.val.clusterDim.z = 1;
+    config.attrs = &of_cluster;
+    config.numAttrs = cluster > 1;
+  }
+  ClusterLaunch(const ClusterLaunch&) = delete;  // config points into it
+};
+
+template <class... Expected, class... Arguments>
+void launch(void (*kernel)(Expected...), const ClusterLaunch& how, const Arguments&... arguments) {
+  check(cudaLaunchKernelEx(&how.config, kernel, arguments...), "launching a step");
 }
 
 }  // namespace sphere_fused

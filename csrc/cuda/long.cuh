@@ -154,8 +154,10 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
   double* const sums = global(exchange.sums + entry.first_sums + number * each * kSlots * kSums);
 
   if (t.updates) {
-    while (threadIdx.x == 0 && atomicAdd(&progress.decided, 0u) == 0) __nanosleep(100);
-    __threadfence();
+    if (threadIdx.x == 0) {
+      while (atomicAdd(&progress.decided, 0u) == 0) __nanosleep(100);
+      __threadfence();  // for all, who read past the L1 after the barrier
+    }
     __syncthreads();
     const Update<T> u = from_others(update + bundle.adds_slot());
     update_of<kDirection, kVectors, kChunks, kCount>(piece, mine, h, u);

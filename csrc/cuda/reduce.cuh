@@ -83,7 +83,7 @@ struct RowGroup {
 
 // All threads of a block.
 struct BlockGroup : RowGroup {
-  __device__ BlockGroup() : RowGroup(kThreads) {}
+  __device__ BlockGroup() : RowGroup(kThreads) { number = 0, thread = int(threadIdx.x); }
 };
 
 #ifdef SPHERE_CLUSTERS

@@ -108,11 +108,14 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) row_units(WorkL
 }
 
 template <Direction kDirection, bool kVectors, class W, class G>
-__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) cluster_units(WorkList work) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
+    cluster_units([[maybe_unused]] WorkList work) {
 #ifdef SPHERE_CLUSTERS
   each_unit(work, [](const Entry& entry, int64_t piece) {
     step_held_row<kDirection, kVectors, W, G>(entry, piece / entry.shared_by, ClusterGroup{});
   });
+#else
+  __trap();  // see CudaSteps::lay_out, which asks what the code was compiled for
 #endif
 }
 

@@ -6,7 +6,6 @@
 #include <numeric>
 #include <stdexcept>
 
-#include "begin.cuh"
 #include "launch.cuh"
 #include "step.cuh"
 
@@ -51,6 +50,20 @@ int attribute(cudaDeviceAttr which, int device) {
   return value;
 }
 
+// Whether the code that runs here was compiled for clusters, and the largest fits. (PTX of 8.0 runs
+// on a GPU that has them.)
+bool has_clusters() {
+  const Kernel kernel = kFloat32Kernels.of(kClusterRows, kMoment, true);
+  cudaFuncAttributes compiled;
+  check(cudaFuncGetAttributes(&compiled, kernel), "loading a kernel");
+  if (compiled.ptxVersion < 90) return false;
+  ClusterLaunch largest(kMostBlocks, kMostBlocks, kThreads, shared_bytes(kClusterRows, 8), nullptr);
+  int fitting = 0;
+  check(cudaOccupancyMaxActiveClusters(&fitting, kernel, &largest.config),
+        "asking how many clusters fit");
+  return fitting > 0;
+}
+
 }  // namespace
 
 std::string cuda_problem(int device) {
@@ -66,6 +79,10 @@ std::string cuda_problem(int device) {
            ", and the kernels were built with CUDA " + version(built) +
            ". Update the driver, or install sphere_fused again with an older nvcc on PATH";
   }
+  if (driver < 12010) {
+    return "the NVIDIA driver is too old: it supports CUDA " + version(driver) +
+           ", and the kernels need 12.1. Update the driver";
+  }
   int count = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess || count == 0) {
     return std::string("no GPU can be used: ") +
@@ -77,7 +94,7 @@ std::string cuda_problem(int device) {
   if (error == cudaSuccess)
     error = cudaFuncGetAttributes(&attributes, kFloat32Kernels.of(kRows, kMoment, true));
   if (error == cudaSuccess) return "";
-  if (error == cudaErrorNoKernelImageForDevice) {
+  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
     return "the kernels were not built for this GPU: install sphere_fused again with "
            "TORCH_CUDA_ARCH_LIST set to its compute capability";
   }
@@ -88,6 +105,7 @@ CudaSteps::CudaSteps(int device, std::vector<size_t> indices, const std::vector<
                      size_t group_count)
     : device_(device), indices_(std::move(indices)), groups_(group_count) {
   check(cudaSetDevice(device_), "choosing the GPU of a step");
+  load_begin_step();
   lay_out(table);
 }
 
@@ -107,19 +125,22 @@ CudaSteps::Launch& CudaSteps::launch_of(const Entry& entry, DType g_type, int si
       return l;
     }
   }
+  cudaFuncAttributes unused;  // has it loaded, now and not in a capture
+  check(cudaFuncGetAttributes(&unused, kernel), "loading a kernel");
   int64_t resident = 0;
   if (entry.tier == kLongRows || entry.tier == kLongColumns) {
     int per_processor = 0;
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, kThreads, shared),
           "asking how many blocks fit");
-    resident = int64_t(per_processor) * attribute(cudaDevAttrMultiProcessorCount, device_);
+    const int processors = attribute(cudaDevAttrMultiProcessorCount, device_);
+    resident = int64_t(std::max(per_processor, 1)) * processors;
   }
   launches_.push_back({kernel, cluster, shared, resident});
   return launches_.back();
 }
 
 void CudaSteps::lay_out(const std::vector<Segments>& table) {
-  const bool clusters = attribute(cudaDevAttrComputeCapabilityMajor, device_) >= 9;
+  const bool clusters = has_clusters();
   Direction rows = kMoment;
   for (size_t i : indices_) {
     if (kRules[table.at(i).rule].direction == kPrevious) rows = kPrevious;
@@ -174,6 +195,7 @@ void CudaSteps::lay_out(const std::vector<Segments>& table) {
     Launch& launch = launches_[launch_numbers[e]];
     entries[e].first_unit = launch.units;
     launch.units += unit_counts[e];
+    if (launch.units > INT32_MAX) throw std::runtime_error("the tensors of a GPU are too many");
     maps[launch_numbers[e]].resize(size_t(launch.units), int32_t(e));
   }
 
@@ -198,13 +220,18 @@ bool CudaSteps::fits(const std::vector<Segments>& table) const {
 
 void CudaSteps::begin(const std::vector<Segments>& table, const std::vector<GroupHyper>& groups,
                       unsigned char* memory, void* stream) {
-  new_gradients_.clear();
-  new_groups_.clear();
+  // From the first that changed to the last.
+  size_t first = indices_.size(), end = 0;
   for (size_t i = 0; i < indices_.size(); ++i) {
-    const void* const g = table[indices_[i]].g;
-    if (captured_ || gradients_[i] != g) new_gradients_.push_back({int64_t(i), g});
-    gradients_[i].reset();
+    if (!captured_ && gradients_[i] == table[indices_[i]].g) continue;
+    first = std::min(first, i);
+    end = i + 1;
   }
+  new_gradients_.first = int64_t(first);
+  new_gradients_.data.clear();
+  for (size_t i = first; i < end; ++i) new_gradients_.data.push_back(table[indices_[i]].g);
+  for (auto& g : gradients_) g.reset();
+  new_groups_.clear();
   for (size_t i = 0; i < groups_.size(); ++i) {
     if (captured_ || groups_[i] != groups[i]) new_groups_.push_back({int64_t(i), groups[i]});
     groups_[i].reset();
@@ -236,8 +263,8 @@ void CudaSteps::step(const std::vector<Segments>& table, const std::vector<Group
                            exchange};
     const int64_t most = l.resident ? std::min(l.resident, most_blocks) : most_blocks;
     const int64_t whole_clusters = std::max<int64_t>(most / l.cluster, 1) * l.cluster;
-    launch(l.kernel, std::min(l.units, whole_clusters), l.cluster, kThreads, l.shared_bytes, stream,
-           work);
+    const int64_t blocks = std::min(l.units, whole_clusters);
+    launch(l.kernel, {blocks, l.cluster, kThreads, l.shared_bytes, stream}, work);
   }
 }
 

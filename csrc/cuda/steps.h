@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "begin.cuh"
 #include "table.h"
 
 namespace sphere_fused {
@@ -64,7 +65,7 @@ class CudaSteps {
   // Whether a graph may write there at any time.
   bool captured_ = false;
   // What must be changed there for the coming step.
-  std::vector<NewGradient> new_gradients_;
+  NewGradients new_gradients_;
   std::vector<NewGroup> new_groups_;
 };
 

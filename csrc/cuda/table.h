@@ -40,32 +40,29 @@ struct Exchange {
 struct WorkList {
   const Entry* entries;
   const int32_t* entry_of;
-  unsigned units;  // a map of more would not fit any memory
+  unsigned units;
   Exchange exchange;
 };
 
 using Kernel = void (*)(WorkList);
 
 // What changed since the last step, passed by value: no copy can be overtaken by the next one, and
-// a graph can capture it. Both lists are sorted by index.
-struct NewGradient {
-  int64_t index;
-  const void* g;
-};
+// a graph can capture it. The gradients of consecutive entries; the groups are sorted by index.
 struct NewGroup {
   int64_t index;
   GroupHyper hyper;
 };
 template <int kGradients, int kGroups>
 struct Changes {
-  static constexpr size_t kMostGradients = kGradients, kMostGroups = kGroups;
+  static constexpr int64_t kMostGradients = kGradients, kMostGroups = kGroups;
+  int64_t first_entry;
   int gradient_count, group_count;
-  NewGradient gradients[kGradients];
+  const void* gradients[kGradients];
   NewGroup groups[kGroups];
 };
 // Within the 4 KiB of parameters that every launch can have, and the 32,764 bytes since CUDA 12.1.
-using FewChanges = Changes<120, 16>;
-using ManyChanges = Changes<1000, 120>;
+using FewChanges = Changes<240, 16>;
+using ManyChanges = Changes<2000, 120>;
 static_assert(sizeof(FewChanges) <= 4000 && sizeof(ManyChanges) <= 32600);
 
 }  // namespace sphere_fused

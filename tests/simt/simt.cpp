@@ -32,10 +32,6 @@ void check_same(const Wait& wait, const char* what, const Block& block, const Fo
   });
 }
 
-int capability() {
-  return static_cast<int>(number_setting("SIMT_CAPABILITY", 9, 99));
-}
-
 cudaError_t check_config(const cudaLaunchConfig_t& config, dim3& cluster) {
   const dim3 g = config.gridDim, b = config.blockDim;
   const bool any = g.x && g.y && g.z && b.x && b.y && b.z;
@@ -59,6 +55,10 @@ cudaError_t check_config(const cudaLaunchConfig_t& config, dim3& cluster) {
 }
 
 }  // namespace
+
+int capability() {
+  return static_cast<int>(number_setting("SIMT_CAPABILITY", 9, 99));
+}
 
 unsigned lane() {
   return running ? running->number % kWarp : 0;

@@ -56,6 +56,7 @@ enum cudaError_t {
   cudaErrorInvalidValue = 1,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
+  cudaErrorInvalidDeviceFunction = 98,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorNoKernelImageForDevice = 209,
@@ -128,6 +129,7 @@ void note_atomic(const char* operation, bool changed, Site);
 cudaError_t get_attribute(int* value, cudaDeviceAttr, int device);
 cudaError_t launch(const cudaLaunchConfig_t&, void (*run_thread)(const void*), const void* kernel);
 cudaError_t take_last_error();
+int capability();  // the major number of what is simulated
 
 // In place of stream capture, cudaGraphInstantiate and cudaGraphLaunch: while this is not null,
 // launches go there, to be called in order.
@@ -330,6 +332,13 @@ template <class T>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, T*) {
   *attributes = {};
   attributes->maxThreadsPerBlock = 1024;
+  attributes->ptxVersion = 10 * simt::capability();
+  return cudaSuccess;
+}
+
+template <class T>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, T, const cudaLaunchConfig_t*) {
+  *clusters = simt::capability() >= 9;
   return cudaSuccess;
 }
 
@@ -351,6 +360,8 @@ inline const char* cudaGetErrorString(cudaError_t error) {
       return "CUDA driver version is insufficient";
     case cudaErrorNoDevice:
       return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDeviceFunction:
+      return "invalid device function";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
     case cudaErrorNoKernelImageForDevice:
