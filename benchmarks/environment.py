@@ -19,6 +19,9 @@ def said(*command: str) -> str | None:
     return lines[-1] if lines and done.returncode == 0 else None
 
 
+NEEDED = ("setuptools", "pybind11", "ninja", "pytest")  # to build and test, without a network
+
+
 def version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -31,6 +34,9 @@ def main() -> str | None:
         import torch
     except ImportError as error:
         return f"make gpu needs a Python with torch, and {sys.executable} has none: {error}"
+    missing = [name for name in NEEDED if version(name) is None]
+    if missing:
+        return f"make gpu needs {', '.join(missing)} beside torch: pip install {' '.join(missing)}"
     # Whoever owns the files: they may be mounted into a container.
     git = ("git", "-c", "safe.directory=*")
     commit = said(*git, "rev-parse", "--short=12", "HEAD")

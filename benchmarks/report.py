@@ -151,7 +151,9 @@ def main() -> None:
     parser.add_argument("json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", action="store_true", help="tables for the README")
     arguments = parser.parse_args()
-    result = json.loads(arguments.json.read_text())
+    result = json.loads(arguments.json.read_text()) if arguments.json.is_file() else {}
+    if "phases" not in result:
+        raise SystemExit(f"{arguments.json} is no result of `make gpu`")
     print(markdown(result) if arguments.markdown else report(result))
 
 

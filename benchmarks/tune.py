@@ -183,8 +183,21 @@ def table(constant: str, present: str, runs: dict[str, dict[str, Any]]) -> list[
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     known = [*CANDIDATES, MOST_BLOCKS]
-    parser.add_argument("--only", nargs="+", choices=known, default=known, metavar="NAME")
-    parser.add_argument("--output", type=Path, default=BENCHMARKS / "results", metavar="FOLDER")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=known,
+        default=known,
+        metavar="NAME",
+        help=f"of {', '.join(known)}; all, if not told",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=BENCHMARKS / "results",
+        metavar="FOLDER",
+        help="where to write tune-<device>.json",
+    )
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU")
     arguments = parser.parse_args()
     dry_run = arguments.dry_run

@@ -171,3 +171,19 @@ def test_a_forked_child_steps_alone(native: str) -> None:
     expected = p.double().sum().item()
     torch.set_num_threads(threads)
     assert total == expected
+
+
+def test_a_longer_gradient_at_the_same_address_is_checked_again() -> None:
+    """One in float32 reaches into the parameter, where one in bfloat16 ended before it."""
+    memory = torch.zeros(64, dtype=torch.bfloat16)
+    p = memory[24:40].view(4, 4)
+    if not hasattr(p, "grad_dtype"):
+        pytest.skip("this torch has no Tensor.grad_dtype")
+    optimizer = make("AdamSRT", [p], "native")
+    p.grad = memory[:16].view(4, 4)
+    optimizer.step()
+    p.grad = None
+    p.grad_dtype = None
+    p.grad = memory.view(torch.float32)[:16].view(4, 4)
+    with pytest.raises(RuntimeError, match="overlaps"):
+        optimizer.step()
