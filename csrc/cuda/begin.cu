@@ -95,17 +95,17 @@ void load_begin_step() {
 void begin_step(const Table& table, const NewGradients& gradients,
                 const std::vector<NewGroup>& groups, void* stream) {
   int64_t sent_gradients = 0, sent_groups = 0;
-  const auto fits = [&](const auto& changes) {
-    return int64_t(gradients.data.size()) <= sent_gradients + changes.kMostGradients &&
-           int64_t(groups.size()) <= sent_groups + changes.kMostGroups;
+  const auto fit = [&]<class Changes>(std::type_identity<Changes>) {
+    return int64_t(gradients.data.size()) <= sent_gradients + Changes::kMostGradients &&
+           int64_t(groups.size()) <= sent_groups + Changes::kMostGroups;
   };
   const auto send_some = [&]<class Changes>(std::type_identity<Changes>, bool counts) {
     send<Changes>(table, gradients, sent_gradients, groups, sent_groups, counts, stream);
   };
-  std::type_identity<FewChanges> few;
-  std::type_identity<ManyChanges> many;
-  while (!fits(ManyChanges{})) send_some(many, false);
-  if (fits(FewChanges{})) send_some(few, true);
+  const std::type_identity<FewChanges> few{};
+  const std::type_identity<ManyChanges> many{};
+  while (!fit(many)) send_some(many, false);
+  if (fit(few)) send_some(few, true);
   else send_some(many, true);
 }
 
