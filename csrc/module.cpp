@@ -66,6 +66,16 @@ class Plan {
     table_[i].g_type = DType(g_type);
   }
 
+  // Of every entry, as plan.Plan.gradients explains them.
+  py::tuple gradients() const {
+    std::string addresses, types;
+    for (const Segments& entry : table_) {
+      addresses.append(reinterpret_cast<const char*>(&entry.g), sizeof entry.g);
+      types.push_back(char(entry.g_type));
+    }
+    return py::make_tuple(py::bytes(addresses), py::bytes(types));
+  }
+
   // The entries that `step` steps.
   void claim(const std::vector<size_t>& indices) {
     for (size_t i : indices) table_.at(i).on_cpu = true;
@@ -181,6 +191,7 @@ PYBIND11_MODULE(_native, m) {
       .def("watch", &Plan::watch)
       .def("check", &Plan::check)
       .def("set_gradient", &Plan::set_gradient)
+      .def("gradients", &Plan::gradients)
       .def("claim", &Plan::claim)
       .def("step", &Plan::step)
       .def("release", &Plan::release);

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from array import array
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -107,6 +108,35 @@ class GroupHyper(NamedTuple):
             weight_decay=0.0 if self.decoupled else self.weight_decay,
             unscale=1.0 / in_double(self.grad_scale),
         )
+
+
+def placed(
+    hypers: list[GroupHyper], device: torch.device
+) -> tuple[list[Any], list[torch.Tensor]]:
+    """`hypers` with where each tensor is on `device` instead of it, (address, whether a double lies
+    there and not a float); and the tensors, which must be kept until the step is enqueued."""
+    if all(hyper.is_numbers() for hyper in hypers):
+        return hypers, []
+    here: dict[int, torch.Tensor] = {}  # by id, because groups share them
+
+    def place(value: float | torch.Tensor, *besides: torch.dtype) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        tensor = here.get(id(value))
+        if tensor is None:
+            dtype = value.dtype if value.dtype in besides else torch.float32
+            tensor = here[id(value)] = value.to(device, dtype, non_blocking=True)
+        return tensor.data_ptr(), tensor.dtype == torch.float64
+
+    with_addresses = [
+        hyper._replace(
+            lr=place(hyper.lr, torch.float64),
+            grad_scale=place(hyper.grad_scale),
+            found_inf=place(hyper.found_inf),
+        )
+        for hyper in hypers
+    ]
+    return with_addresses, list(here.values())
 
 
 def check_capture(capturable: bool, prepared: bool) -> None:
@@ -279,6 +309,9 @@ class Plan:
         self._validate_and_fill()
         # Conformed copies of gradients that lie otherwise than their parameter, for this step.
         self._copies: dict[int, torch.Tensor] = {}
+        # Of the gradients; see `gradients`.
+        self._addresses = array("q", bytes(8 * len(self.entries)))
+        self._types = bytearray(len(self.entries))
         self.native = None if compiled is None else self._native_plan(compiled)
         api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
         self._watched = self.native is not None and type(api).__name__ == "PyCapsule"
@@ -369,11 +402,18 @@ class Plan:
             self._refuse_overlap(i)
             if gradient is not None and gradient is not self.entries[i].param.grad:
                 self._copies[i] = gradient
+            self._addresses[i] = 0 if gradient is None else gradient.data_ptr()
+            self._types[i] = 0 if gradient is None else DTYPES.index(gradient.dtype)
             if self.native is not None:
-                pointer = 0 if gradient is None else gradient.data_ptr()
-                dtype = torch.float32 if gradient is None else gradient.dtype
-                self.native.set_gradient(i, pointer, DTYPES.index(dtype))
+                self.native.set_gradient(i, self._addresses[i], self._types[i])
         return True
+
+    def gradients(self) -> tuple[bytes, bytes]:
+        """Of every entry's gradient in this step the address, in 64 bits, 0 where there is none,
+        and the number of its dtype in DTYPES, in 8 bits."""
+        if self.native is not None:
+            return self.native.gradients()
+        return self._addresses.tobytes(), bytes(self._types)
 
     def release(self) -> None:
         """Let go of the gradients of this step."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sphere_fused import plan as planning  # as a module: tests take its `compiled` away
-from sphere_fused.plan import Entry, GroupHyper, Plan, check_capture
+from sphere_fused.plan import Entry, GroupHyper, Plan, check_capture, placed
 
 NAME = "native"
 # Blocks of one launch; CUDA takes no more.
@@ -116,37 +116,15 @@ class OnGpu:
                 # Its memory must not be handed out again while a step is still on that stream.
                 self._memory.record_stream(stream)
                 self._stream = stream
-            placed, _held = self._placed(hypers)
+            with_addresses, _held = placed(hypers, self._device)
             self._steps.step(
                 self._plan.native,
-                placed,
+                with_addresses,
                 self._memory.data_ptr(),
                 stream.cuda_stream,
                 MOST_BLOCKS,
                 capturing,
             )
-
-    def _placed(self, hypers: list[GroupHyper]) -> tuple[list[Any], list[torch.Tensor]]:
-        """`hypers` with the address of each tensor and whether it holds a double instead of it, and
-        the tensors, which must be kept until the step is enqueued."""
-        here: dict[int, torch.Tensor] = {}  # by id, because groups share them
-
-        def placed(value: float | torch.Tensor, *besides: torch.dtype) -> Any:
-            if not isinstance(value, torch.Tensor):
-                return value
-            tensor = here.get(id(value))
-            if tensor is None:
-                dtype = value.dtype if value.dtype in besides else torch.float32
-                tensor = here[id(value)] = value.to(self._device, dtype, non_blocking=True)
-            return tensor.data_ptr(), tensor.dtype == torch.float64
-
-        with_addresses = [
-            h
-            if h.is_numbers()
-            else (placed(h.lr, torch.float64), *h[1:-2], placed(h.grad_scale), placed(h.found_inf))
-            for h in hypers
-        ]
-        return with_addresses, list(here.values())
 
     def _lay_out(self, groups: int) -> None:
         compiled: Any = planning.compiled

@@ -1,0 +1,147 @@
+"""Moves 1, 2 and 4 in Triton, and the functions a rule may use: the counterpart of csrc/math.h."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import triton
+import triton.language as tl
+
+from sphere_fused import rule as vocabulary
+
+# A closed form gives way to products measured on the difference itself where the ratio of what it
+# subtracts to what it leaves exceeds this; as in csrc/math.h.
+CANCELLING = tl.constexpr(4.0)
+
+
+@triton.jit
+def sqrt(a):
+    if a.dtype == tl.float64:
+        return tl.sqrt(a)
+    return tl.sqrt_rn(a)
+
+
+@triton.jit
+def sin(a):
+    return tl.sin(a)
+
+
+@triton.jit
+def cos(a):
+    return tl.cos(a)
+
+
+@triton.jit
+def where(condition, a, b):
+    return tl.where(condition, a, b)
+
+
+@triton.jit
+def maximum(a, b):
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def minimum(a, b):
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+# Triton 3.4 takes no plain number into a tuple.
+Update: Any = NamedTuple("Update", [(name, Any) for name in vocabulary.Update._fields])
+Update.__new__.__defaults__ = tuple(
+    tl.constexpr(value) for value in vocabulary.Update._field_defaults.values()
+)
+FUNCTIONS = (sqrt, sin, cos, where, maximum, minimum)
+
+
+def bound(function: Callable[..., Any] | None) -> Any:
+    """A rule's function as Triton compiles it: the same source with this file's vocabulary."""
+    if function is None:
+        return None
+    names = {f.__name__: f for f in FUNCTIONS}
+    names |= {"tl": tl, "Update": Update, "__name__": function.__module__}
+    return triton.jit(types.FunctionType(function.__code__, names, function.__name__))
+
+
+# The interpreter cuts off the bits that a GPU rounds by.
+INTERPRETED = tl.constexpr(not isinstance(sqrt, triton.JITFunction))
+
+
+class Tile(NamedTuple):
+    """What a program holds of some segments, one per row."""
+
+    w: Any
+    x: Any
+    g: Any
+    m: Any  # updated, where the rule leaves that to move 1
+    v: Any  # likewise
+
+
+@triton.jit
+def divided(a, b):
+    """Correctly rounded, which `/` is not on every GPU."""
+    if a.dtype == tl.float64:
+        return a / b
+    return tl.div_rn(a, b)
+
+
+@triton.jit
+def moved(w, g, m, v, inside, h, DIRECTION: tl.constexpr):
+    """Move 1."""
+    g = h.unscale * g + h.weight_decay * w
+    if DIRECTION == "previous":
+        return Tile(w=w, x=m, g=g, m=m, v=v)
+    m = h.beta1 * m + h.gain1 * g
+    if DIRECTION == "moment":
+        return Tile(w=w, x=m, g=g, m=m, v=v)
+    v = h.beta2 * v + h.gain2 * g * g
+    unbiased = divided(m, tl.zeros_like(m) + h.bc1)
+    x = divided(unbiased, sqrt(divided(v, tl.zeros_like(v) + h.bc2)) + h.eps)
+    # What lies outside of the tensor is 0/0 where eps is 0.
+    return Tile(w=w, x=tl.where(inside, x, 0.0), g=g, m=m, v=v)
+
+
+@triton.jit
+def stored(y, kind: tl.constexpr):
+    """Rounded to the nearest number of the dtype in memory."""
+    if kind == tl.bfloat16 and INTERPRETED:
+        bits = y.to(tl.uint32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        return tl.where(y == y, bits, 0x7FC0).to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    return y.to(kind)
+
+
+@triton.jit
+def total(products):
+    return tl.sum(products, axis=1)
+
+
+@triton.jit
+def spread(value, like):
+    """A coefficient, which may be one number for all rows, in the shape of `like`, one row each."""
+    return (tl.zeros_like(like) + value)[:, None]
+
+
+@triton.jit
+def landing(ww, wx, xx, u):
+    """The new point's products in closed form, and whether that loses digits."""
+    from_w = u.a_w * u.a_w * ww
+    from_x = u.a_x * u.a_x * xx
+    yy = from_w + 2.0 * u.a_w * u.a_x * wx + from_x
+    return yy, u.a_w * ww + u.a_x * wx, u.a_w * wx + u.a_x * xx, yy * CANCELLING < from_w + from_x
+
+
+@triton.jit
+def tangent(ww, wx, wg, gg, gx):
+    """The radial part of g, the products of h with itself and with x in closed form, and whether
+    that loses digits."""
+    radial = wg / ww
+    hh = gg - radial * wg
+    return radial, hh, gx - radial * wx, hh * CANCELLING < gg
+
+
+@triton.jit
+def any_of(conditions):
+    return tl.max(conditions.to(tl.int32), axis=0) != 0

@@ -1,0 +1,287 @@
+"""The host's side of the Triton backend: tables on the device, a list of work, two launches."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import math
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from sphere_fused.backends import triton_kernels as kernels
+from sphere_fused.backends import triton_moves
+from sphere_fused.backends.triton_kernels import Shape
+from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan, check_capture, placed
+from sphere_fused.rule import Rule
+
+log = logging.getLogger("sphere_fused")
+bound = functools.cache(triton_moves.bound)
+# What steps in CUDA graphs read, kept because a graph may be replayed at any time.
+_captured: list[Any] = []
+
+
+class Sizes(NamedTuple):
+    """Numbers of elements, all powers of two."""
+
+    held: int  # that a program holds at once; longer segments are read twice
+    chunk: int  # of those, at a time
+    across: int  # neighbouring segments a program takes where these lie across memory
+
+
+# By the bytes of a number of the arithmetic; eight numbers of w, g and m to a thread leave room for
+# 1,024 threads on a multiprocessor. `make tune` compares others.
+SIZES = {4: Sizes(held=2048, chunk=1024, across=32), 8: Sizes(held=1024, chunk=512, across=32)}
+THREADS = 256
+SHORTEST_ROW = 4
+BEGIN_BLOCK = 128
+TYPES = dict(zip(DTYPES, (tl.float32, tl.float64, tl.bfloat16, tl.float16), strict=True))
+
+
+def power_of_two(n: int) -> int:
+    """The smallest that is at least n."""
+    return 1 << (n - 1).bit_length()
+
+
+def shape_of(outer: int, dim: int, inner: int, size: int, vector: int) -> Shape:
+    """How programs hold a tensor of that Geometry, with `size` bytes to a number of the arithmetic
+    and addresses that are multiples of `vector` elements."""
+    sizes = SIZES[size]
+    if (dim if inner == 1 else inner) % vector:
+        vector = 1
+    if dim == 1:
+        return Shape(sizes.held, 1, held=True, across=True, vector=vector, single=True)
+    cols = power_of_two(dim)
+    if inner > 1:
+        rows = min(power_of_two(inner), sizes.across)
+        held = rows * cols <= sizes.held
+        cols = cols if held else sizes.chunk // rows
+        return Shape(rows, cols, held=held, across=True, vector=vector, single=False)
+    if dim > sizes.held:
+        return Shape(1, sizes.chunk, held=False, across=False, vector=vector, single=False)
+    cols = max(cols, SHORTEST_ROW)
+    return Shape(sizes.held // cols, cols, held=True, across=False, vector=vector, single=False)
+
+
+def pieces_of(shape: Shape, outer: int, inner: int) -> int:
+    if shape.across:
+        return outer * -(-inner // shape.rows)
+    return -(-outer // shape.rows)
+
+
+def addresses(entry: Entry) -> tuple[int, int, int, int]:
+    """Of w, m, v and step; 0 for those that are not kept."""
+    at = {key: tensor.data_ptr() for key, tensor in entry.state_tensors()}
+    m = at.get(entry.moment_key, 0) if entry.keeps_moment else 0
+    return entry.param.data_ptr(), m, at.get("exp_avg_sq", 0), at.get("step", 0)
+
+
+def packed(hyper: Any) -> tuple[bytes, bytes]:
+    """A group's numbers and addresses as the kernels read them."""
+
+    def split(value: Any, number: float) -> tuple[float, int, bool]:
+        return (number, *value) if isinstance(value, tuple) else (value, 0, False)
+
+    lr, lr_at, is_double = split(hyper.lr, 0.0)
+    scale, scale_at, _ = split(hyper.grad_scale, 1.0)
+    _, found_inf_at, _ = split(hyper.found_inf, 0.0)
+    numbers = (
+        lr,
+        hyper.beta1,
+        1.0 - hyper.beta1,
+        hyper.gain1,
+        hyper.beta2,
+        1.0 - hyper.beta2,
+        hyper.eps,
+        hyper.weight_decay,
+        float(hyper.decoupled),
+        hyper.grad_clip,
+        scale,
+    )
+    places = (0 if is_double else lr_at, lr_at if is_double else 0, scale_at, found_inf_at)
+    return struct.pack(f"={len(numbers)}d", *numbers), struct.pack("=4q", *places)
+
+
+class Launch:
+    """A kernel with its arguments, to be launched again and again."""
+
+    def __init__(self, kernel: Any, programs: int, *arguments: Any) -> None:
+        self._arguments, grid = arguments, (programs, 1, 1)
+        if not isinstance(kernel, triton.JITFunction):
+            self._launch = kernel[grid]  # interpreted
+            return
+        start = time.perf_counter()
+        warp = triton.runtime.driver.active.get_current_target().warp_size
+        options = {"num_warps": THREADS // warp, "enable_fp_fusion": True}
+        compiled = kernel.warmup(*arguments, grid=grid, **options)
+        # Several times faster than kernel[grid], which looks at every argument anew.
+        self._launch = compiled[grid]
+        name, seconds = kernel.__name__, time.perf_counter() - start
+        log.debug("Triton's kernel %s was ready after %.2f s", name, seconds)
+
+    def __call__(self) -> None:
+        self._launch(*self._arguments)
+
+
+class Layout:
+    """Tables on a device for entries whose gradients have those dtypes and alignments."""
+
+    def __init__(
+        self,
+        entries: list[Entry],
+        types: np.ndarray,
+        aligned: np.ndarray,
+        groups: int,
+        device: torch.device,
+    ) -> None:
+        self._entries, self._device = entries, device
+        n, numbers = len(entries), kernels.GROUP_FIELDS.value * groups
+        by_dtypes: dict[tuple[torch.dtype, int], list[int]] = {}
+        for i, e in enumerate(entries):
+            by_dtypes.setdefault((e.param.dtype, int(types[i])), []).append(i)
+        table = np.zeros((n, kernels.TENSOR_FIELDS.value), np.int64)
+        work = {key: self._lay_out(table, key, on, aligned) for key, on in by_dtypes.items()}
+
+        # What a step may have to send, one after the other.
+        self.changing = torch.empty(
+            n + numbers + kernels.PLACES.value * groups, dtype=torch.int64, device=device
+        )
+        gradients, group_numbers, places = self.changing.tensor_split((n, n + numbers))
+        tensors = torch.from_numpy(table).to(device)
+        hypers = torch.empty(
+            n * (kernels.HYPER_FIELDS.value + 1), dtype=torch.float64, device=device
+        )
+        blocks = -(-n // BEGIN_BLOCK)
+        group_numbers = group_numbers.view(torch.float64)
+        self.launches = [
+            Launch(
+                kernels.begin, blocks, tensors, gradients, group_numbers, places, hypers, n,
+                BEGIN_BLOCK,
+            )
+        ]  # fmt: skip
+        for (w_type, g_type), (pieces, shapes) in work.items():
+            rules = [{e.rule: None for e in entries if (e.dim == 1) == single} for single in (0, 1)]
+            rule, classic = (next(iter(r), None) for r in rules)
+            self.launches.append(
+                Launch(
+                    kernels.step_all,
+                    len(pieces),
+                    tensors,
+                    gradients,
+                    hypers,
+                    torch.from_numpy(pieces).to(device),
+                    *functions(rule),
+                    *functions(classic),
+                    (*kind(rule), *kind(classic)),
+                    TYPES[w_type],
+                    TYPES[DTYPES[g_type]],
+                    tl.float64 if w_type == torch.float64 else tl.float32,
+                    shapes,
+                )
+            )
+
+    def _lay_out(
+        self,
+        table: np.ndarray,
+        dtypes: tuple[torch.dtype, int],
+        members: list[int],
+        aligned: np.ndarray,
+    ) -> tuple[np.ndarray, tuple[Shape, ...]]:
+        """Fill those rows of the table; returns the list of work and the shapes it is cut into."""
+        narrowest = min(dtypes[0].itemsize, DTYPES[dtypes[1]].itemsize)
+        shapes = {}
+        for i in members:
+            e = self._entries[i]
+            assert e.geometry is not None
+            outer, dim, inner = e.geometry
+            if dim == 1:
+                outer, inner = 1, outer * inner
+            vector = 16 // narrowest if aligned[i] else 1
+            shapes[i] = shape_of(outer, dim, inner, e.state_dtype.itemsize, vector)
+            table[i, :8] = (*addresses(e), dim, outer, inner, e.group)
+        distinct = tuple(sorted(set(shapes.values())))
+        # Those that take a program longest come first, so that none is left at the end.
+        members = sorted(members, key=lambda i: (shapes[i].held, -table[i, 4]))
+        pieces = []
+        for i in members:
+            table[i, 8] = distinct.index(shapes[i])
+            count = pieces_of(shapes[i], int(table[i, 5]), int(table[i, 6]))
+            pieces.append(np.stack([np.full(count, i), np.arange(count)], axis=1))
+        return np.concatenate(pieces).astype(np.int32), distinct
+
+
+def functions(rule: Rule | None) -> tuple[Any, Any]:
+    return (None, None) if rule is None else (bound(rule.step), rule.land and bound(rule.land))
+
+
+def kind(rule: Rule | None) -> tuple[str | None, str | None]:
+    return (None, None) if rule is None else (rule.direction, rule.second_moment)
+
+
+class Steps:
+    """The steps of a plan's entries on one device."""
+
+    def __init__(self, plan: Plan, device: torch.device, indices: list[int]) -> None:
+        self._plan, self._device, self._indices = plan, device, indices
+        self._entries = [plan.entries[i] for i in indices]
+        self._capturable = all(e.capturable for e in self._entries)
+        # Of the gradients, or, of those not yet seen, most likely.
+        self._types = np.array([DTYPES.index(e.param.dtype) for e in self._entries], np.int8)
+        self._aligned = np.array([not any(a % 16 for a in addresses(e)[:2]) for e in self._entries])
+        self._key: tuple[bytes, bytes, int] | None = None
+        self._layout: Layout
+        self._sent = b""
+        self._was_captured = False
+
+    def __call__(self, hypers: list[GroupHyper]) -> None:
+        if self._device.type == "cpu":
+            hypers = [hyper.on(self._device) for hyper in hypers]
+            if hypers[0].found_inf == 0.0:
+                self._step(hypers, capturing=False)
+            return
+        with torch.cuda.device(self._device):
+            self._step(hypers, torch.cuda.is_current_stream_capturing())
+
+    def _step(self, hypers: list[GroupHyper], capturing: bool) -> None:
+        at = self._gradients()
+        key = self._types.tobytes(), self._aligned.tobytes(), len(hypers)
+        if capturing:
+            check_capture(self._capturable, key == self._key)
+        elif key != self._key:
+            self._layout = Layout(
+                self._entries, self._types, self._aligned, len(hypers), self._device
+            )
+            self._key, self._sent = key, b""
+        with_addresses, _held = placed(hypers, self._device)
+        groups = [packed(hyper) for hyper in with_addresses]
+        self._send(b"".join(itertools.chain([at], *zip(*groups, strict=True))), capturing)
+        for launch in self._layout.launches:
+            launch()
+
+    def _gradients(self) -> bytes:
+        """Their addresses; notes how they are otherwise."""
+        addresses, types = self._plan.gradients()
+        at = np.frombuffer(addresses, np.int64)[self._indices]
+        there = at != 0
+        self._types = np.where(there, np.frombuffer(types, np.int8)[self._indices], self._types)
+        self._aligned = self._aligned & (at % 16 == 0)
+        return at.tobytes()
+
+    def _send(self, data: bytes, capturing: bool) -> None:
+        if data == self._sent and not (capturing or self._was_captured):
+            return
+        host = torch.frombuffer(bytearray(data), dtype=torch.int64)
+        if capturing:
+            # Every replay sends it again, so that later steps cannot know what is there.
+            host, self._was_captured = host.pin_memory(), True
+            _captured.append((self._layout, host))
+        # From memory that is not pinned this returns once the host's side is read.
+        self._layout.changing.copy_(host, non_blocking=True)
+        self._sent = data
