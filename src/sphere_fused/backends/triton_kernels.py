@@ -55,7 +55,9 @@ ACTIVE = HYPER_FIELDS
 def number_at(addresses, kind: tl.constexpr, other):
     """The numbers at these addresses; `other` where there is none."""
     there = addresses != 0
-    return tl.where(there, tl.load(addresses.to(tl.pointer_type(kind)), there, other=0.0).to(tl.float64), other)
+    return tl.where(
+        there, tl.load(addresses.to(tl.pointer_type(kind)), there, other=0.0).to(tl.float64), other
+    )
 
 
 @triton.jit
@@ -138,7 +140,7 @@ def read(at, done, h, direction: tl.constexpr, shape: tl.constexpr):
     else:
         left = tl.multiple_of(left, shape.vector)
         where = row * tl.multiple_of(at.dim.to(tl.int32), shape.vector) + (done + col)
-    inside = (row < tl.minimum(at.count, shape.rows).to(tl.int32)) & (col < left)
+    inside = (row < at.count) & (col < left)
     m = tl.load(at.m + where, mask=inside & (row < at.keep_m), other=0.0)
     w = tl.load(at.w + where, mask=inside, other=0.0).to(m.dtype)
     g = tl.load(at.g + where, mask=inside, other=0.0).to(m.dtype)
@@ -149,9 +151,7 @@ def read(at, done, h, direction: tl.constexpr, shape: tl.constexpr):
 
 
 @triton.jit
-def write(
-    at, tile, where, inside, u, radial, like, direction: tl.constexpr, shape: tl.constexpr
-):
+def write(at, tile, where, inside, u, radial, like, direction: tl.constexpr, shape: tl.constexpr):
     """Move 4."""
     y = spread(u.a_w, like) * tile.w + spread(u.a_x, like) * tile.x
     if direction == "adam":
@@ -175,13 +175,13 @@ def sums(at, tile, h, direction: tl.constexpr, shape: tl.constexpr):
     gg, wg, gx = tile.g * tile.g, tile.w * tile.g, tile.g * tile.x
     if not shape.held:
         for done in range(shape.cols, at.dim, shape.cols):
-            tile, _, _ = read(at, done, h, direction, shape)
-            ww += tile.w * tile.w
-            wx += tile.w * tile.x
-            xx += tile.x * tile.x
-            gg += tile.g * tile.g
-            wg += tile.w * tile.g
-            gx += tile.g * tile.x
+            more, _, _ = read(at, done, h, direction, shape)
+            ww += more.w * more.w
+            wx += more.w * more.x
+            xx += more.x * more.x
+            gg += more.g * more.g
+            wg += more.w * more.g
+            gx += more.g * more.x
     return total(ww), total(wx), total(xx), total(wg), total(gg), total(gx)
 
 
@@ -193,12 +193,12 @@ def sums_of_point(at, tile, h, a, b, direction: tl.constexpr, shape: tl.constexp
     pp, pw, px = p * p, p * tile.w, p * tile.x
     if not shape.held:
         for done in range(shape.cols, at.dim, shape.cols):
-            tile, _, _ = read(at, done, h, direction, shape)
-            z = tile.g if direction == "previous" else tile.x
-            p = spread(a, a) * tile.w + spread(b, a) * z
-            pp += p * p
-            pw += p * tile.w
-            px += p * tile.x
+            more, _, _ = read(at, done, h, direction, shape)
+            other = more.g if direction == "previous" else more.x
+            q = spread(a, a) * more.w + spread(b, a) * other
+            pp += q * q
+            pw += q * more.w
+            px += q * more.x
     return total(pp), total(pw), total(px)
 
 
@@ -232,8 +232,8 @@ def step_segments(
         write(at, tile, where, inside, u, radial, ww, direction, shape)
     else:
         for done in range(0, at.dim, shape.cols):
-            tile, where, inside = read(at, done, h, direction, shape)
-            write(at, tile, where, inside, u, radial, ww, direction, shape)
+            more, of_more, within = read(at, done, h, direction, shape)
+            write(at, more, of_more, within, u, radial, ww, direction, shape)
     return tl.zeros_like(ww) + u.s
 
 
@@ -289,25 +289,30 @@ def step_piece(
         segment = piece * shape.rows
         start, count = segment * dim, outer - segment
     m = tl.load(tensor + M)
-    v = tl.load(tensor + V).to(tl.pointer_type(state_type))
+    count = tl.minimum(count, shape.rows).to(tl.int32)
+    if shape.across:
+        count = tl.multiple_of(count, shape.vector)
+    keep_m = count * (m != 0).to(tl.int32)
+    v = tl.load(tensor + V)
     at = Segments(
         w=pointer(tl.load(tensor + W), w_type, shape) + start,
         g=pointer(tl.load(gradient), g_type, shape) + start,
         m=pointer(m, state_type, shape) + start,
-        v=v + start,
+        v=pointer(v, state_type, shape) + start,
         count=count,
-        keep_m=tl.where(m != 0, count, 0),
+        keep_m=keep_m,
         dim=dim,
         inner=inner,
     )
     h = hyper_of(hypers, state_type)
     row = tl.arange(0, shape.rows)
     s = tl.zeros([shape.rows], state_type)
+    of_rows = v.to(tl.pointer_type(state_type)) + segment + row
     if second == "segment":
-        s = tl.load(v + segment + row, mask=row < count, other=0.0)
+        s = tl.load(of_rows, mask=row < count, other=0.0)
     s = step_segments(at, s, h, step, land, direction, shape)
     if second == "segment":
-        tl.store(v + segment + row, s, mask=row < count)
+        tl.store(of_rows, s, mask=row < count)
 
 
 @triton.jit

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import types
+import ast
+import inspect
+import linecache
+import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,17 +23,43 @@ CANCELLING = tl.constexpr(4.0)
 def sqrt(a):
     if a.dtype == tl.float64:
         return tl.sqrt(a)
-    return tl.sqrt_rn(a)
+    else:
+        return tl.sqrt_rn(a)
+
+
+@triton.jit
+def reduced(a):
+    """(r, sign) in double, |r| <= pi/2, with sin a = sign sin r and cos a = sign cos r.
+
+    Triton's own sin needs memory of every thread for large arguments. These are a few per row.
+    """
+    a = a.to(tl.float64)
+    n = tl.floor(a * 0.3183098861837907 + 0.5)
+    # pi in two parts, so that the first product is exact.
+    r = (a - n * 3.1415926534682512) - n * 1.2154201013012384e-10
+    return r, 1.0 - 2.0 * (n - 2.0 * tl.floor(n * 0.5))
 
 
 @triton.jit
 def sin(a):
-    return tl.sin(a)
+    r, sign = reduced(a)
+    term = r
+    found = r
+    for i in tl.static_range(1, 12):
+        term = term * (r * r * (-1.0 / (2 * i * (2 * i + 1))))
+        found = found + term
+    return (sign * found).to(a.dtype)
 
 
 @triton.jit
 def cos(a):
-    return tl.cos(a)
+    r, sign = reduced(a)
+    term = tl.zeros_like(r) + 1.0
+    found = term
+    for i in tl.static_range(1, 12):
+        term = term * (r * r * (-1.0 / (2 * i * (2 * i - 1))))
+        found = found + term
+    return (sign * found).to(a.dtype)
 
 
 @triton.jit
@@ -56,13 +85,20 @@ Update.__new__.__defaults__ = tuple(
 FUNCTIONS = (sqrt, sin, cos, where, maximum, minimum)
 
 
-def bound(function: Callable[..., Any] | None) -> Any:
-    """A rule's function as Triton compiles it: the same source with this file's vocabulary."""
-    if function is None:
-        return None
+def bound(function: Callable[..., Any]) -> Any:
+    """A rule's function as Triton compiles it: its source, with this file's vocabulary."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    # Triton would look up what they name.
+    tree.returns = None
+    for argument in tree.args.args:
+        argument.annotation = None
+    source, file = ast.unparse(tree), f"<rule {function.__module__}.{function.__qualname__}>"
+    linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
     names = {f.__name__: f for f in FUNCTIONS}
     names |= {"tl": tl, "Update": Update, "__name__": function.__module__}
-    return triton.jit(types.FunctionType(function.__code__, names, function.__name__))
+    exec(compile(source, file, "exec"), names)
+    return triton.jit(names[function.__name__])
 
 
 # The interpreter cuts off the bits that a GPU rounds by.
@@ -84,23 +120,24 @@ def divided(a, b):
     """Correctly rounded, which `/` is not on every GPU."""
     if a.dtype == tl.float64:
         return a / b
-    return tl.div_rn(a, b)
+    else:
+        return tl.div_rn(a, b)
 
 
 @triton.jit
-def moved(w, g, m, v, inside, h, DIRECTION: tl.constexpr):
+def moved(w, g, m, v, inside, h, direction: tl.constexpr):
     """Move 1."""
     g = h.unscale * g + h.weight_decay * w
-    if DIRECTION == "previous":
-        return Tile(w=w, x=m, g=g, m=m, v=v)
-    m = h.beta1 * m + h.gain1 * g
-    if DIRECTION == "moment":
-        return Tile(w=w, x=m, g=g, m=m, v=v)
-    v = h.beta2 * v + h.gain2 * g * g
-    unbiased = divided(m, tl.zeros_like(m) + h.bc1)
-    x = divided(unbiased, sqrt(divided(v, tl.zeros_like(v) + h.bc2)) + h.eps)
-    # What lies outside of the tensor is 0/0 where eps is 0.
-    return Tile(w=w, x=tl.where(inside, x, 0.0), g=g, m=m, v=v)
+    x = m
+    if direction != "previous":
+        m = h.beta1 * m + h.gain1 * g
+        x = m
+    if direction == "adam":
+        v = h.beta2 * v + h.gain2 * g * g
+        scale = sqrt(divided(v, tl.zeros_like(v) + h.bc2)) + h.eps
+        # What lies outside of the tensor is 0/0 where eps is 0.
+        x = tl.where(inside, divided(divided(m, tl.zeros_like(m) + h.bc1), scale), 0.0)
+    return Tile(w=w, x=x, g=g, m=m, v=v)
 
 
 @triton.jit
@@ -110,7 +147,8 @@ def stored(y, kind: tl.constexpr):
         bits = y.to(tl.uint32, bitcast=True)
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         return tl.where(y == y, bits, 0x7FC0).to(tl.uint16).to(tl.bfloat16, bitcast=True)
-    return y.to(kind)
+    else:
+        return y.to(kind)
 
 
 @triton.jit

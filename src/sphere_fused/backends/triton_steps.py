@@ -29,17 +29,27 @@ _captured: list[Any] = []
 
 
 class Sizes(NamedTuple):
-    """Numbers of elements, all powers of two."""
+    """Numbers of elements that a program holds at once, all powers of two."""
 
-    held: int  # that a program holds at once; longer segments are read twice
-    chunk: int  # of those, at a time
-    across: int  # neighbouring segments a program takes where these lie across memory
+    single: int  # of segments of one element
+    rows: int  # of several rows
+    row: int  # of the longest row that stays on chip
+    chunk: int  # of longer ones at a time
 
 
-# By the bytes of a number of the arithmetic; eight numbers of w, g and m to a thread leave room for
-# 1,024 threads on a multiprocessor. `make tune` compares others.
-SIZES = {4: Sizes(held=2048, chunk=1024, across=32), 8: Sizes(held=1024, chunk=512, across=32)}
+# By the bytes of a number of the arithmetic and by whether loads are 16 bytes wide: as much as
+# leaves room for 1,024 threads on a multiprocessor. `make tune` compares others.
+SIZES = {
+    (4, True): Sizes(single=2048, rows=2048, row=2048, chunk=1024),
+    (4, False): Sizes(single=1024, rows=512, row=1024, chunk=512),
+    (8, True): Sizes(single=1024, rows=1024, row=1024, chunk=512),
+    (8, False): Sizes(single=512, rows=256, row=512, chunk=256),
+}
+ACROSS = 32  # neighbouring segments that a program takes where these lie across memory
 THREADS = 256
+# On NVIDIA GPUs; three programs fit on a multiprocessor at 80. Triton would take a few more than it
+# needs and leave room for two.
+REGISTERS = {4: 80, 8: 128}
 SHORTEST_ROW = 4
 BEGIN_BLOCK = 128
 TYPES = dict(zip(DTYPES, (tl.float32, tl.float64, tl.bfloat16, tl.float16), strict=True))
@@ -53,21 +63,21 @@ def power_of_two(n: int) -> int:
 def shape_of(outer: int, dim: int, inner: int, size: int, vector: int) -> Shape:
     """How programs hold a tensor of that Geometry, with `size` bytes to a number of the arithmetic
     and addresses that are multiples of `vector` elements."""
-    sizes = SIZES[size]
     if (dim if inner == 1 else inner) % vector:
         vector = 1
+    sizes = SIZES[size, vector > 1]
     if dim == 1:
-        return Shape(sizes.held, 1, held=True, across=True, vector=vector, single=True)
-    cols = power_of_two(dim)
+        return Shape(sizes.single, 1, held=True, across=True, vector=vector, single=True)
+    cols = max(power_of_two(dim), SHORTEST_ROW)
     if inner > 1:
-        rows = min(power_of_two(inner), sizes.across)
-        held = rows * cols <= sizes.held
+        rows = min(power_of_two(inner), ACROSS)
+        held = rows * cols <= sizes.chunk
         cols = cols if held else sizes.chunk // rows
         return Shape(rows, cols, held=held, across=True, vector=vector, single=False)
-    if dim > sizes.held:
+    if cols > sizes.row:
         return Shape(1, sizes.chunk, held=False, across=False, vector=vector, single=False)
-    cols = max(cols, SHORTEST_ROW)
-    return Shape(sizes.held // cols, cols, held=True, across=False, vector=vector, single=False)
+    rows = max(sizes.rows // cols, 1)
+    return Shape(rows, cols, held=True, across=False, vector=vector, single=False)
 
 
 def pieces_of(shape: Shape, outer: int, inner: int) -> int:
@@ -81,6 +91,11 @@ def addresses(entry: Entry) -> tuple[int, int, int, int]:
     at = {key: tensor.data_ptr() for key, tensor in entry.state_tensors()}
     m = at.get(entry.moment_key, 0) if entry.keeps_moment else 0
     return entry.param.data_ptr(), m, at.get("exp_avg_sq", 0), at.get("step", 0)
+
+
+def is_aligned(entry: Entry) -> bool:
+    w, m, v, _ = addresses(entry)
+    return w % 16 == 0 and m % 16 == 0 and (v % 16 == 0 or entry.rule.second_moment == "segment")
 
 
 def packed(hyper: Any) -> tuple[bytes, bytes]:
@@ -112,14 +127,17 @@ def packed(hyper: Any) -> tuple[bytes, bytes]:
 class Launch:
     """A kernel with its arguments, to be launched again and again."""
 
-    def __init__(self, kernel: Any, programs: int, *arguments: Any) -> None:
+    def __init__(self, kernel: Any, programs: int, size: int, *arguments: Any) -> None:
         self._arguments, grid = arguments, (programs, 1, 1)
         if not isinstance(kernel, triton.JITFunction):
             self._launch = kernel[grid]  # interpreted
             return
         start = time.perf_counter()
-        warp = triton.runtime.driver.active.get_current_target().warp_size
+        target = triton.runtime.driver.active.get_current_target()
+        warp = target.warp_size
         options = {"num_warps": THREADS // warp, "enable_fp_fusion": True}
+        if isinstance(target.arch, int):
+            options["maxnreg"] = REGISTERS[size]
         compiled = kernel.warmup(*arguments, grid=grid, **options)
         # Several times faster than kernel[grid], which looks at every argument anew.
         self._launch = compiled[grid]
@@ -162,7 +180,7 @@ class Layout:
         group_numbers = group_numbers.view(torch.float64)
         self.launches = [
             Launch(
-                kernels.begin, blocks, tensors, gradients, group_numbers, places, hypers, n,
+                kernels.begin, blocks, 8, tensors, gradients, group_numbers, places, hypers, n,
                 BEGIN_BLOCK,
             )
         ]  # fmt: skip
@@ -173,6 +191,7 @@ class Layout:
                 Launch(
                     kernels.step_all,
                     len(pieces),
+                    8 if w_type == torch.float64 else 4,
                     tensors,
                     gradients,
                     hypers,
@@ -234,7 +253,7 @@ class Steps:
         self._capturable = all(e.capturable for e in self._entries)
         # Of the gradients, or, of those not yet seen, most likely.
         self._types = np.array([DTYPES.index(e.param.dtype) for e in self._entries], np.int8)
-        self._aligned = np.array([not any(a % 16 for a in addresses(e)[:2]) for e in self._entries])
+        self._aligned = np.array([is_aligned(e) for e in self._entries])
         self._key: tuple[bytes, bytes, int] | None = None
         self._layout: Layout
         self._sent = b""
