@@ -110,9 +110,7 @@ class GroupHyper(NamedTuple):
         )
 
 
-def placed(
-    hypers: list[GroupHyper], device: torch.device
-) -> tuple[list[Any], list[torch.Tensor]]:
+def placed(hypers: list[GroupHyper], device: torch.device) -> tuple[list[Any], list[torch.Tensor]]:
     """`hypers` with where each tensor is on `device` instead of it, (address, whether a double lies
     there and not a float); and the tensors, which must be kept until the step is enqueued."""
     if all(hyper.is_numbers() for hyper in hypers):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import math
 import struct
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,7 +58,7 @@ def power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def shape_of(outer: int, dim: int, inner: int, size: int, vector: int) -> Shape:
+def shape_of(dim: int, inner: int, size: int, vector: int, holds_gradient: bool) -> Shape:
     """How programs hold a tensor of that Geometry, with `size` bytes to a number of the arithmetic
     and addresses that are multiples of `vector` elements."""
     if (dim if inner == 1 else inner) % vector:
@@ -76,7 +74,7 @@ def shape_of(outer: int, dim: int, inner: int, size: int, vector: int) -> Shape:
         return Shape(rows, cols, held=held, across=True, vector=vector, single=False)
     if cols > sizes.row:
         return Shape(1, sizes.chunk, held=False, across=False, vector=vector, single=False)
-    rows = max(sizes.rows // cols, 1)
+    rows = max(sizes.rows // (2 if holds_gradient else 1) // cols, 1)
     return Shape(rows, cols, held=True, across=False, vector=vector, single=False)
 
 
@@ -223,7 +221,8 @@ class Layout:
             if dim == 1:
                 outer, inner = 1, outer * inner
             vector = 16 // narrowest if aligned[i] else 1
-            shapes[i] = shape_of(outer, dim, inner, e.state_dtype.itemsize, vector)
+            holds_gradient = e.rule.direction == "previous"
+            shapes[i] = shape_of(dim, inner, e.state_dtype.itemsize, vector, holds_gradient)
             table[i, :8] = (*addresses(e), dim, outer, inner, e.group)
         distinct = tuple(sorted(set(shapes.values())))
         # Those that take a program longest come first, so that none is left at the end.
