@@ -109,6 +109,7 @@ class Rule:
             updated, whatever b_* say.
         second_moment: what `exp_avg_sq` holds: one number per "segment" (it is the rule's s), one
             per "element", or None.
+        own: names of hyperparameters of the rule's own, read as h.own.NAME.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Rule:
     land: Land | None = None
     direction: Literal["moment", "previous", "adam"] = "moment"
     second_moment: Literal["segment", "element"] | None = "segment"
+    own: tuple[str, ...] = ()
 
 
 def sqrt(a: Scalar) -> Scalar:
