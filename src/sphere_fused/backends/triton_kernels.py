@@ -25,16 +25,13 @@ from sphere_fused.backends.triton_moves import (
 from sphere_fused.rule import Gram, Hyper, Landing
 
 
-class Shape(NamedTuple):
-    """How a program holds segments."""
-
-    rows: int  # how many
-    cols: int  # elements of each: all of them, or as many at a time
-    held: bool  # all: they are read once and stay in registers between the two sweeps
-    across: bool  # neighbours in memory are of different segments
-    vector: int  # addresses, in elements, and lengths are multiples of it
-    single: bool  # segments of one element, stepped by the classic rule
-
+# A shape is a number, because not every Triton passes a tuple on: from its lowest bit on
+#   4 bits  log2 of rows: how many segments a program takes
+#   4 bits  log2 of cols: how many elements of each it holds at once
+#   4 bits  log2 of vector: addresses, in elements, and lengths are multiples of it
+#   1 bit   held: those are all elements, so that each is read once
+#   1 bit   across: neighbours in memory are of different segments
+#   1 bit   single: segments of one element, which the classic rule steps
 
 # What is in a row of the tables. Of a tensor, addresses first, in 64-bit integers:
 W, M, V, STEP, DIM, OUTER, INNER, GROUP, SHAPE = (tl.constexpr(i) for i in range(9))
@@ -130,16 +127,21 @@ class Segments(NamedTuple):
 @triton.jit
 def read(at, done, h, direction: tl.constexpr, shape: tl.constexpr):
     """Elements of each segment from `done` on, after move 1; where they are; which of them are."""
-    row = tl.arange(0, shape.rows)[:, None]
-    col = tl.arange(0, shape.cols)[None, :]
-    left = tl.minimum(at.dim - done, shape.cols).to(tl.int32)
-    if shape.single:
+    rows: tl.constexpr = 1 << (shape & 15)
+    cols: tl.constexpr = 1 << (shape >> 4 & 15)
+    vector: tl.constexpr = 1 << (shape >> 8 & 15)
+    across: tl.constexpr = shape >> 13 & 1
+    single: tl.constexpr = shape >> 14 & 1
+    row = tl.arange(0, rows)[:, None]
+    col = tl.arange(0, cols)[None, :]
+    left = tl.minimum(at.dim - done, cols).to(tl.int32)
+    if single:
         where = row + 0 * col
-    elif shape.across:
+    elif across:
         where = row + (done + col) * at.inner
     else:
-        left = tl.multiple_of(left, shape.vector)
-        where = row * tl.multiple_of(at.dim.to(tl.int32), shape.vector) + (done + col)
+        left = tl.multiple_of(left, vector)
+        where = row * tl.multiple_of(at.dim.to(tl.int32), vector) + (done + col)
     inside = (row < at.count) & (col < left)
     m = tl.load(at.m + where, mask=inside & (row < at.keep_m), other=0.0)
     w = tl.load(at.w + where, mask=inside, other=0.0).to(m.dtype)
@@ -153,6 +155,7 @@ def read(at, done, h, direction: tl.constexpr, shape: tl.constexpr):
 @triton.jit
 def write(at, tile, where, inside, u, radial, like, direction: tl.constexpr, shape: tl.constexpr):
     """Move 4."""
+    rows: tl.constexpr = 1 << (shape & 15)
     y = spread(u.a_w, like) * tile.w + spread(u.a_x, like) * tile.x
     if direction == "adam":
         m = tile.m
@@ -164,17 +167,19 @@ def write(at, tile, where, inside, u, radial, like, direction: tl.constexpr, sha
         y += spread(u.a_h, like) * h
         m += spread(u.b_h, like) * h
     tl.store(at.w + where, stored(y, at.w.dtype.element_ty), mask=inside)
-    row = tl.arange(0, shape.rows)[:, None]
+    row = tl.arange(0, rows)[:, None]
     tl.store(at.m + where, m, mask=inside & (row < at.keep_m))
 
 
 @triton.jit
 def sums(at, tile, h, direction: tl.constexpr, shape: tl.constexpr):
     """Move 2: of a held tile, or of all elements of the segments, of which `tile` are the first."""
+    cols: tl.constexpr = 1 << (shape >> 4 & 15)
+    held: tl.constexpr = shape >> 12 & 1
     ww, wx, xx = tile.w * tile.w, tile.w * tile.x, tile.x * tile.x
     gg, wg, gx = tile.g * tile.g, tile.w * tile.g, tile.g * tile.x
-    if not shape.held:
-        for done in range(shape.cols, at.dim, shape.cols):
+    if not held:
+        for done in range(cols, at.dim, cols):
             more, _, _ = read(at, done, h, direction, shape)
             ww += more.w * more.w
             wx += more.w * more.x
@@ -188,11 +193,13 @@ def sums(at, tile, h, direction: tl.constexpr, shape: tl.constexpr):
 @triton.jit
 def sums_of_point(at, tile, h, a, b, direction: tl.constexpr, shape: tl.constexpr):
     """Products of p = a w + b x (b g where x is the previous moment) with itself, w and x."""
+    cols: tl.constexpr = 1 << (shape >> 4 & 15)
+    held: tl.constexpr = shape >> 12 & 1
     z = tile.g if direction == "previous" else tile.x
     p = spread(a, a) * tile.w + spread(b, a) * z
     pp, pw, px = p * p, p * tile.w, p * tile.x
-    if not shape.held:
-        for done in range(shape.cols, at.dim, shape.cols):
+    if not held:
+        for done in range(cols, at.dim, cols):
             more, _, _ = read(at, done, h, direction, shape)
             other = more.g if direction == "previous" else more.x
             q = spread(a, a) * more.w + spread(b, a) * other
@@ -207,6 +214,8 @@ def step_segments(
     at, s, h, step: tl.constexpr, land: tl.constexpr, direction: tl.constexpr, shape: tl.constexpr
 ):
     """All moves on the segments of one program; returns their new s."""
+    cols: tl.constexpr = 1 << (shape >> 4 & 15)
+    held: tl.constexpr = shape >> 12 & 1
     tile, where, inside = read(at, 0, h, direction, shape)
     ww, wx, xx, wg, gg, gx = sums(at, tile, h, direction, shape)
     hh, hx, radial = gg, gx, ww
@@ -228,10 +237,10 @@ def step_segments(
             xy = tl.where(cancels, px, xy)
         u = land(gram, Landing(yy=yy, wy=wy, xy=xy), u, h)
 
-    if shape.held:
+    if held:
         write(at, tile, where, inside, u, radial, ww, direction, shape)
     else:
-        for done in range(0, at.dim, shape.cols):
+        for done in range(0, at.dim, cols):
             more, of_more, within = read(at, done, h, direction, shape)
             write(at, more, of_more, within, u, radial, ww, direction, shape)
     return tl.zeros_like(ww) + u.s
@@ -257,8 +266,9 @@ def hyper_of(hypers, kind: tl.constexpr):
 
 
 @triton.jit
-def pointer(address, kind: tl.constexpr, shape: tl.constexpr):
-    return tl.multiple_of(address.to(tl.pointer_type(kind)), 16 if shape.vector > 1 else 1)
+def pointer(address, kind: tl.constexpr, vector: tl.constexpr):
+    alignment: tl.constexpr = 16 if vector > 1 else 1
+    return tl.multiple_of(address.to(tl.pointer_type(kind)), alignment)
 
 
 @triton.jit
@@ -277,36 +287,39 @@ def step_piece(
     shape: tl.constexpr,
 ):
     """Step the segments of one piece of work."""
+    rows: tl.constexpr = 1 << (shape & 15)
+    across: tl.constexpr = shape >> 13 & 1
+    vector: tl.constexpr = 1 << (shape >> 8 & 15)
     dim, outer, inner = tl.load(tensor + DIM), tl.load(tensor + OUTER), tl.load(tensor + INNER)
-    if shape.across:
-        inner = tl.multiple_of(inner, shape.vector)
-        pieces = tl.cdiv(inner, shape.rows)
-        block, first = piece // pieces, (piece % pieces) * shape.rows
+    if across:
+        inner = tl.multiple_of(inner, vector)
+        pieces = tl.cdiv(inner, rows)
+        block, first = piece // pieces, (piece % pieces) * rows
         segment = block * inner + first
         start, count = segment + block * (dim - 1) * inner, inner - first
     else:
-        dim = tl.multiple_of(dim, shape.vector)
-        segment = piece * shape.rows
+        dim = tl.multiple_of(dim, vector)
+        segment = piece * rows
         start, count = segment * dim, outer - segment
     m = tl.load(tensor + M)
-    count = tl.minimum(count, shape.rows).to(tl.int32)
-    if shape.across:
-        count = tl.multiple_of(count, shape.vector)
+    count = tl.minimum(count, rows).to(tl.int32)
+    if across:
+        count = tl.multiple_of(count, vector)
     keep_m = count * (m != 0).to(tl.int32)
     v = tl.load(tensor + V)
     at = Segments(
-        w=pointer(tl.load(tensor + W), w_type, shape) + start,
-        g=pointer(tl.load(gradient), g_type, shape) + start,
-        m=pointer(m, state_type, shape) + start,
-        v=pointer(v, state_type, shape) + start,
+        w=pointer(tl.load(tensor + W), w_type, vector) + start,
+        g=pointer(tl.load(gradient), g_type, vector) + start,
+        m=pointer(m, state_type, vector) + start,
+        v=pointer(v, state_type, vector) + start,
         count=count,
         keep_m=keep_m,
         dim=dim,
         inner=inner,
     )
     h = hyper_of(hypers, state_type)
-    row = tl.arange(0, shape.rows)
-    s = tl.zeros([shape.rows], state_type)
+    row = tl.arange(0, rows)
+    s = tl.zeros([rows], state_type)
     of_rows = v.to(tl.pointer_type(state_type)) + segment + row
     if second == "segment":
         s = tl.load(of_rows, mask=row < count, other=0.0)
@@ -325,14 +338,16 @@ def step_all(
     land: tl.constexpr,
     classic_step: tl.constexpr,
     classic_land: tl.constexpr,
-    kinds: tl.constexpr,
+    direction: tl.constexpr,
+    second: tl.constexpr,
+    classic_direction: tl.constexpr,
+    classic_second: tl.constexpr,
     w_type: tl.constexpr,
     g_type: tl.constexpr,
     state_type: tl.constexpr,
     shapes: tl.constexpr,
 ):
-    """Step every tensor of one set of dtypes. `kinds` are direction and second moment of the rule,
-    then of the classic one."""
+    """Step every tensor of one set of dtypes, those of single elements by the classic rule."""
     entry = tl.load(work + 2 * tl.program_id(0)).to(tl.int64)
     piece = tl.load(work + 2 * tl.program_id(0) + 1).to(tl.int64)
     tensor = tensors + entry * TENSOR_FIELDS
@@ -343,13 +358,13 @@ def step_all(
     which = tl.where(tl.load(hyper + ACTIVE) != 0.0, tl.load(tensor + SHAPE), -1)
     for i in tl.static_range(len(shapes)):
         if which == i:
-            if shapes[i].single:
+            if shapes[i] >> 14 & 1:
                 step_piece(
                     tensor, gradient, hyper, piece, classic_step, classic_land,
-                    kinds[2], kinds[3], w_type, g_type, state_type, shapes[i],
+                    classic_direction, classic_second, w_type, g_type, state_type, shapes[i],
                 )  # fmt: skip
             else:
                 step_piece(
                     tensor, gradient, hyper, piece, step, land,
-                    kinds[0], kinds[1], w_type, g_type, state_type, shapes[i],
+                    direction, second, w_type, g_type, state_type, shapes[i],
                 )  # fmt: skip

@@ -6,6 +6,7 @@ import ast
 import inspect
 import linecache
 import textwrap
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,9 +79,9 @@ def minimum(a, b):
 
 
 # Triton 3.4 takes no plain number into a tuple.
-Update: Any = NamedTuple("Update", [(name, Any) for name in vocabulary.Update._fields])
-Update.__new__.__defaults__ = tuple(
-    tl.constexpr(value) for value in vocabulary.Update._field_defaults.values()
+ZEROS_AND_ONES = [tl.constexpr(value) for value in vocabulary.Update._field_defaults.values()]
+Update = namedtuple(  # type: ignore[misc]
+    "Update", vocabulary.Update._fields, defaults=ZEROS_AND_ONES
 )
 FUNCTIONS = (sqrt, sin, cos, where, maximum, minimum)
 

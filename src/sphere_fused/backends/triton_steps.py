@@ -16,7 +16,6 @@ import triton.language as tl
 
 from sphere_fused.backends import triton_kernels as kernels
 from sphere_fused.backends import triton_moves
-from sphere_fused.backends.triton_kernels import Shape
 from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan, check_capture, placed
 from sphere_fused.rule import Rule
 
@@ -24,6 +23,22 @@ log = logging.getLogger("sphere_fused")
 bound = functools.cache(triton_moves.bound)
 # What steps in CUDA graphs read, kept because a graph may be replayed at any time.
 _captured: list[Any] = []
+
+
+class Shape(NamedTuple):
+    """How a program holds segments; see triton_kernels."""
+
+    rows: int
+    cols: int
+    held: bool
+    across: bool
+    vector: int
+    single: bool
+
+    def code(self) -> int:
+        logarithms = (n.bit_length() - 1 for n in (self.rows, self.cols, self.vector))
+        fields = (*logarithms, self.held | self.across << 1 | self.single << 2)
+        return sum(field << 4 * i for i, field in enumerate(fields))
 
 
 class Sizes(NamedTuple):
@@ -196,11 +211,12 @@ class Layout:
                     torch.from_numpy(pieces).to(device),
                     *functions(rule),
                     *functions(classic),
-                    (*kind(rule), *kind(classic)),
+                    *kind(rule),
+                    *kind(classic),
                     TYPES[w_type],
                     TYPES[DTYPES[g_type]],
                     tl.float64 if w_type == torch.float64 else tl.float32,
-                    shapes,
+                    tuple(shape.code() for shape in shapes),
                 )
             )
 
