@@ -125,7 +125,7 @@ def struct(kind: Any) -> str:
     rows = []
     for n, line in enumerate(lines, 1):
         name = line.split(":")[0].strip()
-        if name in kind._fields:
+        if name in kind._fields and name != "own":  # no compiled rule has any
             default = f" = T({kind._field_defaults[name]})" if name in kind._field_defaults else ""
             note = f"  // {notes[n]}" if n in notes else ""
             rows.append(f"  T {name}{default};{note}")
@@ -137,7 +137,7 @@ def table(rules: tuple[Rule, ...]) -> str:
     directions = {"moment": "kMoment", "previous": "kPrevious", "adam": "kAdam"}
     seconds = {"segment": "kPerSegment", "element": "kPerElement", None: "kNoSecond"}
     rows = [
-        f'    {{"{r.name}", {directions[r.direction]}, {seconds[r.second_moment]}}},' for r in rules
+        f'    {{"{r.key}", {directions[r.direction]}, {seconds[r.second_moment]}}},' for r in rules
     ]
     steps = [f"    case {i}: return {r.step.__name__}(gram, s, h);" for i, r in enumerate(rules)]
     landing = [(i, r.land.__name__) for i, r in enumerate(rules) if r.land]

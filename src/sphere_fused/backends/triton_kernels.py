@@ -24,7 +24,6 @@ from sphere_fused.backends.triton_moves import (
 )
 from sphere_fused.rule import Gram, Hyper, Landing
 
-
 # A shape is a number, because not every Triton passes a tuple on: from its lowest bit on
 #   4 bits  log2 of rows: how many segments a program takes
 #   4 bits  log2 of cols: how many elements of each it holds at once
@@ -43,9 +42,10 @@ LR, BETA1, LEFT1, GAIN1, BETA2, LEFT2, EPS, DECAY, DECOUPLED, CLIP, SCALE = (
 GROUP_FIELDS = tl.constexpr(11)
 # Addresses of numbers that are on the GPU, or 0: lr in float, in double, grad_scale, found_inf.
 PLACES = tl.constexpr(4)
-# Of a tensor's hyperparameters, in doubles: those of Hyper, then whether it is to be stepped.
-HYPER_FIELDS = tl.constexpr(len(Hyper._fields))
-ACTIVE = HYPER_FIELDS
+# Of a tensor's hyperparameters, in doubles: those of Hyper, whether it is to be stepped, and those
+# of the rule's own, which also end a group's row.
+ACTIVE = tl.constexpr(Hyper._fields.index("own"))
+HYPER_FIELDS = tl.constexpr(ACTIVE.value + 1)
 
 
 @triton.jit
@@ -69,13 +69,15 @@ def bias_correction(left, step):
 
 
 @triton.jit
-def begin(tensors, gradients, groups, places, hypers, count, block: tl.constexpr):
+def begin(
+    tensors, gradients, groups, places, hypers, count, own: tl.constexpr, block: tl.constexpr
+):
     """A lane per tensor."""
     i = tl.program_id(0) * block + tl.arange(0, block)
     inside = i < count
     tensor = tensors + i * TENSOR_FIELDS
     index = tl.load(tensor + GROUP, inside, other=0)
-    group = groups + index * GROUP_FIELDS
+    group = groups + index * (GROUP_FIELDS + own)
     place = places + index * PLACES
 
     lr = number_at(tl.load(place), tl.float32, tl.load(group + LR))
@@ -94,7 +96,7 @@ def begin(tensors, gradients, groups, places, hypers, count, block: tl.constexpr
 
     decay = tl.load(group + DECAY)
     decoupled = tl.load(group + DECOUPLED) != 0.0
-    hyper = hypers + i * (HYPER_FIELDS + 1)
+    hyper = hypers + i * (HYPER_FIELDS + own)
     tl.store(hyper + 0, lr, active)
     tl.store(hyper + 1, tl.load(group + BETA1), active)
     tl.store(hyper + 2, tl.load(group + GAIN1), active)
@@ -109,6 +111,8 @@ def begin(tensors, gradients, groups, places, hypers, count, block: tl.constexpr
     tl.store(hyper + 11, tl.where(decoupled, 0.0, decay), active)
     tl.store(hyper + 12, 1.0 / scale, active)
     tl.store(hyper + ACTIVE, active.to(tl.float64), inside)
+    for k in tl.static_range(own):
+        tl.store(hyper + HYPER_FIELDS + k, tl.load(group + GROUP_FIELDS + k), active)
 
 
 class Segments(NamedTuple):
@@ -247,25 +251,6 @@ def step_segments(
 
 
 @triton.jit
-def hyper_of(hypers, kind: tl.constexpr):
-    return Hyper(
-        lr=tl.load(hypers).to(kind),
-        beta1=tl.load(hypers + 1).to(kind),
-        gain1=tl.load(hypers + 2).to(kind),
-        beta2=tl.load(hypers + 3).to(kind),
-        gain2=tl.load(hypers + 4).to(kind),
-        bc1=tl.load(hypers + 5).to(kind),
-        bc2=tl.load(hypers + 6).to(kind),
-        eps=tl.load(hypers + 7).to(kind),
-        decay=tl.load(hypers + 8).to(kind),
-        grad_clip=tl.load(hypers + 9).to(kind),
-        sqrt_dim=tl.load(hypers + 10).to(kind),
-        weight_decay=tl.load(hypers + 11).to(kind),
-        unscale=tl.load(hypers + 12).to(kind),
-    )
-
-
-@triton.jit
 def pointer(address, kind: tl.constexpr, vector: tl.constexpr):
     alignment: tl.constexpr = 16 if vector > 1 else 1
     return tl.multiple_of(address.to(tl.pointer_type(kind)), alignment)
@@ -277,6 +262,7 @@ def step_piece(
     gradient,
     hypers,
     piece,
+    hyper_of: tl.constexpr,
     step: tl.constexpr,
     land: tl.constexpr,
     direction: tl.constexpr,
@@ -334,6 +320,8 @@ def step_all(
     gradients,
     hypers,
     work,
+    own: tl.constexpr,
+    hyper_of: tl.constexpr,
     step: tl.constexpr,
     land: tl.constexpr,
     classic_step: tl.constexpr,
@@ -352,7 +340,7 @@ def step_all(
     piece = tl.load(work + 2 * tl.program_id(0) + 1).to(tl.int64)
     tensor = tensors + entry * TENSOR_FIELDS
     gradient = gradients + entry
-    hyper = hypers + entry * (HYPER_FIELDS + 1)
+    hyper = hypers + entry * (HYPER_FIELDS + own)
     # What an entry's branch holds ends with it: in a loop over pieces every branch's offsets would
     # be computed before, and take registers from all.
     which = tl.where(tl.load(hyper + ACTIVE) != 0.0, tl.load(tensor + SHAPE), -1)
@@ -360,11 +348,11 @@ def step_all(
         if which == i:
             if shapes[i] >> 14 & 1:
                 step_piece(
-                    tensor, gradient, hyper, piece, classic_step, classic_land,
+                    tensor, gradient, hyper, piece, hyper_of, classic_step, classic_land,
                     classic_direction, classic_second, w_type, g_type, state_type, shapes[i],
                 )  # fmt: skip
             else:
                 step_piece(
-                    tensor, gradient, hyper, piece, step, land,
+                    tensor, gradient, hyper, piece, hyper_of, step, land,
                     direction, second, w_type, g_type, state_type, shapes[i],
                 )  # fmt: skip
