@@ -18,7 +18,7 @@ import cases
 import torch
 from cases import Case
 from contenders import described, make
-from names import BASE, OURS
+from names import BASE, OURS, TRITON
 from timing import measure, summary
 
 ROUNDS_OF_DRY_RUN = 6
@@ -34,8 +34,8 @@ def clean(device: str) -> None:
 def one_case(case: Case, device: str) -> dict[str, Any]:
     clean(device)
     try:
-        contenders, failed = make(case, device)
-        found: dict[str, Any] = {name: {"error": reason} for name, reason in failed.items()}
+        contenders, others = make(case, device)
+        found: dict[str, Any] = {**others}
         found |= summary(measure(contenders, device, case.rounds, case.seconds), case)
         if device == "cuda":
             cache = torch.cuda.get_device_properties(0).L2_cache_size
@@ -49,7 +49,7 @@ def launches(case: Case, device: str) -> dict[str, int]:
     """How many kernels, copies and fills a step of ours and of torch's launches."""
     clean(device)
     counts = {}
-    for name, step in make(case._replace(contenders=(OURS, BASE)), device)[0].items():
+    for name, step in make(case._replace(contenders=(OURS, TRITON, BASE)), device)[0].items():
         with torch.profiler.profile() as profiler:
             step()
             if device == "cuda":
