@@ -28,7 +28,7 @@ class Case(NamedTuple):
     channel_dims: tuple[int, ...] = (0,)
     own_groups: bool = False  # a group, with its own lr, for every tensor
     rounds: int = 30  # at most, and
-    seconds: float = 8.0  # about as long at most
+    seconds: float = 6.0  # about as long at most
     needs: int = 0  # bytes of free memory
 
     def elements(self) -> int:
