@@ -116,11 +116,11 @@ def compiled(dry_run: bool) -> list[Case]:
     return [c._replace(shapes=TINY_MODEL) if dry_run else c for c in cases]
 
 
-def tuning(dry_run: bool) -> list[Case]:
+def tuning(dry_run: bool, ours: str = OURS) -> list[Case]:
     """What benchmarks/tune.py compares builds by."""
     of_models = [c for c in models(dry_run) if c.name in ("GPT-2 124M", "ResNet-50")]
     return [
-        c._replace(contenders=(COPY, OURS), rounds=20, seconds=2.0)
+        c._replace(contenders=(COPY, ours), rounds=20, seconds=2.0)
         for c in (*of_models, *rows(dry_run))
     ]
 

@@ -33,7 +33,7 @@ from cases import Case
 
 import sphere_fused
 from sphere_fused.backends import triton_kernels, triton_steps
-from sphere_fused.backends.triton_kernels import Shape
+from sphere_fused.backends.triton_steps import Shape
 
 REGISTERS_OF_PROCESSOR, THREADS_OF_PROCESSOR = 65536, 2048
 LOAD = re.compile(r"ld\.global(?:\.\w+)*?(?:\.v(\d))?\.b(\d+)")
