@@ -95,7 +95,7 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
     of_tests = {"SPHERE_FUSED_TEST_DEVICE": device, **one_thread}
     no_triton = "" if about["triton"] else "Triton is not installed"
     if dry_run:
-        no_triton = "on a CPU it runs in Triton's interpreter only, which takes an hour"
+        no_triton = "on a CPU it runs in Triton's interpreter only, which takes too long"
     return [
         Phase("build", 200, install(TARGET), build),
         Phase("info", 30, [python, "-m", "sphere_fused", "info"]),

@@ -106,9 +106,9 @@ def value_of(row: dict[str, Any]) -> str:
 
 
 def targets(result: dict[str, Any]) -> list[str]:
-    lines = ["", f"{'case':<36}{'target':<48}{'measured':>13}  met"]
+    lines = ["", f"{'case':<36}{'target':<54}{'measured':>13}  met"]
     for row in result.get("targets", []):
-        line = f"{row['case']:<36}{row['target']:<48}{value_of(row):>13}  {MET[row['met']]}"
+        line = f"{row['case']:<36}{row['target']:<54}{value_of(row):>13}  {MET[row['met']]}"
         lines.append(line.rstrip())
     return lines
 

@@ -51,7 +51,8 @@ def faster_than(section: str, case: str, slower: str, bound: float, ours: str = 
     """By device time; by wall time where the device has little to do."""
     time = "wall" if case in SMALL else "device"
     than = slower.removeprefix(OURS + ", ")
-    asked = f"{named(ours)}at least {bound:g} times as fast as {than}"
+    how = "faster than" if bound == 1 else f"at least {bound:g} times as fast as"
+    asked = f"{named(ours)}{how} {than}"
     return Target(section, case, asked, time, slower, ours, bound, True)
 
 

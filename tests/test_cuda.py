@@ -1,7 +1,7 @@
 """The native and the Triton backend on an NVIDIA GPU, as `make gpu` runs them.
 
 SPHERE_FUSED_TEST_DEVICE=cpu runs what needs no GPU on the CPU, to try these tests themselves; with
-TRITON_INTERPRET=1 also what is of Triton, an hour of it.
+TRITON_INTERPRET=1 also those of Triton, which take long: choose some with -k.
 """
 
 from __future__ import annotations
