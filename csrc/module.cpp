@@ -152,7 +152,7 @@ struct type_caster<sphere_fused::GroupHyper> {
   PYBIND11_TYPE_CASTER(sphere_fused::GroupHyper, const_name("GroupHyper"));
   bool load(handle source, bool) {
     PyObject* t = source.ptr();
-    if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) != 10) return false;
+    if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) != 11) return false;
     const auto number = [t](int i) { return PyFloat_AsDouble(PyTuple_GET_ITEM(t, i)); };
     // Returns the address, or null with the number.
     const auto placed = [&](int i, double& into, bool& is_double) -> const void* {

@@ -152,13 +152,13 @@ SPHERE_INLINE Update<T> transport_buffer(
 }
 
 inline constexpr RuleInfo kRules[] = {
-    {"adam", kAdam, kPerElement},
-    {"adams", kMoment, kPerSegment},
-    {"adamst", kMoment, kPerSegment},
-    {"adamsrt", kMoment, kPerSegment},
-    {"adamg", kPrevious, kPerSegment},
-    {"sgd", kMoment, kNoSecond},
-    {"sgdmrt", kMoment, kNoSecond},
+    {"adam sphere_fused.optim.classic.elementwise", kAdam, kPerElement},
+    {"moment sphere_fused.optim.adams.adams", kMoment, kPerSegment},
+    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamst.transport", kMoment, kPerSegment},
+    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamsrt.rescale_and_transport", kMoment, kPerSegment},
+    {"previous sphere_fused.optim.adamg.adamg", kPrevious, kPerSegment},
+    {"moment sphere_fused.optim.classic.elementwise", kMoment, kNoSecond},
+    {"moment sphere_fused.optim.classic.elementwise sphere_fused.optim.sgdmrt.transport_buffer", kMoment, kNoSecond},
 };
 
 template <class T>

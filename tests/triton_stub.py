@@ -1,4 +1,4 @@
-"""A GPU for Triton that compiles for real and launches nothing, to run the host's side without one."""
+"""A GPU for Triton that compiles and launches nothing, to run the host's side without one."""
 
 from __future__ import annotations
 

@@ -9,17 +9,14 @@ import ast
 import inspect
 import io
 import sys
-import textwrap
 import tokenize
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sphere_fused import rule as vocabulary
+from sphere_fused.check import Parsed, RuleError, check, parse
 from sphere_fused.optim import RULES
 from sphere_fused.rule import Gram, Hyper, Landing, Rule, Tangent, Update
 
-FUNCTIONS = ("sqrt", "sin", "cos", "where", "maximum", "minimum")
 STRUCTS = {s.__name__: s for s in (Gram, Tangent, Landing, Hyper, Update)}
 # C++ binds these as Python does, except that & and | bind less tightly than comparisons in C++;
 # those get parentheses always.
@@ -39,10 +36,6 @@ OPERATORS: dict[type, tuple[str, int]] = {
 }
 
 
-class RuleError(ValueError):
-    """A rule uses something that not every backend can compute."""
-
-
 def comments(source: str) -> dict[int, str]:
     """The comment on each line of `source`."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
@@ -53,109 +46,86 @@ def last_line(node: ast.stmt) -> int:
     return node.end_lineno or node.lineno
 
 
-def source_of(thing: Any) -> str:
-    try:
-        return inspect.getsource(thing)
-    except (OSError, TypeError) as error:
-        raise RuleError(
-            f"the source of the rule {thing.__name__} cannot be read: rules are compiled from "
-            f"their source, so define it in a file and not in a prompt"
-        ) from error
-
-
 class Emitter:
-    """Emits one function of a rule."""
+    """Emits one function of a rule that has been checked."""
 
-    def __init__(self, function: Callable[..., Update], previous: bool) -> None:
-        self.absent = () if previous else ("wg", "gx", "hh", "hx")
-        self.name = function.__name__
-        self.source = source_of(function)
-        self.comments = comments(self.source)
-        tree = ast.parse(textwrap.dedent(self.source)).body[0]
-        assert isinstance(tree, ast.FunctionDef)
-        self.tree = tree
-        self.known = {a.arg for a in self.tree.args.args}
-
-    def error(self, node: ast.expr | ast.stmt, what: str) -> RuleError:
-        line = self.source.splitlines()[node.lineno - 1].strip()
-        return RuleError(f"rule {self.name}: {what} in `{line}`")
+    def __init__(self, parsed: Parsed) -> None:
+        self.parsed = parsed
+        self.comments = comments(parsed.source)
+        names = [
+            node.id
+            for node in ast.walk(parsed.tree)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        ]
+        self.reassigned = {name for name in names if names.count(name) > 1}
+        self.known = set(parsed.arguments)
 
     def expression(self, node: ast.expr, outer: int = 0) -> str:
         match node:
-            case ast.Constant(value=float() | int() as value):
+            case ast.Constant(value=value):
                 return f"T({value!r})"
             case ast.Name(id=name):
-                if name not in self.known:
-                    raise self.error(node, f"'{name}' is neither an argument nor assigned before")
                 return name
-            case ast.Attribute(value=ast.Name(id="gram"), attr=name) if name in self.absent:
-                raise self.error(node, f'{name} is measured only where direction="previous"')
             case ast.Attribute(value=ast.Name(id=name), attr=attribute):
                 return f"{name}.{attribute}"
+            case ast.UnaryOp(operand=ast.UnaryOp() as operand):
+                return f"-({self.expression(operand)})"
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return f"-{self.expression(operand, 4)}"
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
+            case ast.BinOp(left=left, op=op, right=right):
                 return self.binary(left, op, right, outer)
-            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in OPERATORS:
+            case ast.Compare(left=left, ops=[op], comparators=[right]):
                 return self.binary(left, op, right, outer)
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
+            case ast.Call(func=ast.Name(id=name), args=args):
                 return f"{name}({', '.join(self.expression(a) for a in args)})"
-        raise self.error(node, f"{type(node).__name__} is not in the vocabulary of rules")
+        raise NotImplementedError(f"{ast.unparse(node)} in C++")
 
     def binary(self, left: ast.expr, op: Any, right: ast.expr, outer: int) -> str:
         symbol, level = OPERATORS[type(op)]
         text = f"{self.expression(left, level)} {symbol} {self.expression(right, level + 1)}"
         return f"({text})" if level < outer or (level == 0 and outer) else text
 
-    def returned(self, node: ast.expr | None) -> str:
-        match node:
-            case ast.Call(func=ast.Name(id="Update"), args=[], keywords=keywords):
-                given = {str(k.arg): self.expression(k.value) for k in keywords}
-                fields = [f".{f} = {given[f]}" for f in Update._fields if f in given]
-                if unknown := set(given) - set(Update._fields):
-                    raise self.error(node, f"Update has no field {', '.join(sorted(unknown))}")
-                return f"return {{{', '.join(fields)}}};"
-        raise self.error(node or self.tree, "a rule must return Update(name=value, ...)")
-
     def statement(self, node: ast.stmt) -> str:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 text = self.expression(value)
-                declared = name in self.known
+                if name in self.known:
+                    return f"{name} = {text};"
                 self.known.add(name)
-                return f"{name} = {text};" if declared else f"const auto {name} = {text};"
-            case ast.Return(value=value):
-                return self.returned(value)
-        raise self.error(node, f"{type(node).__name__} is not in the vocabulary of rules")
+                kind = "auto" if name in self.reassigned else "const auto"
+                return f"{kind} {name} = {text};"
+            case ast.Return(value=ast.Call(keywords=keywords)):
+                given = {k.arg: self.expression(k.value) for k in keywords}
+                fields = [f".{f} = {given[f]}" for f in Update._fields if f in given]
+                return f"return {{{', '.join(fields)}}};"
+        raise NotImplementedError(f"{ast.unparse(node)} in C++")
 
     def function(self) -> str:
-        kinds = {
-            a.arg: ast.unparse(a.annotation or ast.Name("Scalar")) for a in self.tree.args.args
-        }
+        tree = self.parsed.tree
         arguments = [
             "[[maybe_unused]] " + (f"const {kind}<T>& " if kind in STRUCTS else "T ") + name
-            for name, kind in kinds.items()
+            for name, kind in self.parsed.arguments.items()
         ]
         lines = []
-        for i, node in enumerate(self.tree.body):
+        for i, node in enumerate(tree.body):
             if i == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 continue  # the docstring
-            first = last_line(self.tree.body[i - 1]) + 1 if i else self.tree.lineno + 1
+            first = last_line(tree.body[i - 1]) + 1 if i else tree.lineno + 1
             lines += [f"  // {c}" for n, c in self.comments.items() if first <= n < node.lineno]
             lines.append(f"  {self.statement(node)}")
             if trailing := self.comments.get(last_line(node)):
                 lines[-1] += f"  // {trailing}"
-        head = f"template <class T>\nSPHERE_INLINE Update<T> {self.name}("
+        head = f"template <class T>\nSPHERE_INLINE Update<T> {tree.name}("
         return "\n".join([head, "    " + ",\n    ".join(arguments) + ") {", *lines, "}"])
 
 
 def struct(kind: Any) -> str:
-    notes = comments(source_of(kind))
-    lines = source_of(kind).splitlines()
+    notes = comments(inspect.getsource(kind))
+    lines = inspect.getsource(kind).splitlines()
     rows = []
     for n, line in enumerate(lines, 1):
         name = line.split(":")[0].strip()
-        if name in kind._fields:
+        if name in kind._fields and name != "own":  # no compiled rule has any
             default = f" = T({kind._field_defaults[name]})" if name in kind._field_defaults else ""
             note = f"  // {notes[n]}" if n in notes else ""
             rows.append(f"  T {name}{default};{note}")
@@ -167,7 +137,7 @@ def table(rules: tuple[Rule, ...]) -> str:
     directions = {"moment": "kMoment", "previous": "kPrevious", "adam": "kAdam"}
     seconds = {"segment": "kPerSegment", "element": "kPerElement", None: "kNoSecond"}
     rows = [
-        f'    {{"{r.name}", {directions[r.direction]}, {seconds[r.second_moment]}}},' for r in rules
+        f'    {{"{r.key}", {directions[r.direction]}, {seconds[r.second_moment]}}},' for r in rules
     ]
     steps = [f"    case {i}: return {r.step.__name__}(gram, s, h);" for i, r in enumerate(rules)]
     landing = [(i, r.land.__name__) for i, r in enumerate(rules) if r.land]
@@ -205,13 +175,13 @@ def table(rules: tuple[Rule, ...]) -> str:
 
 def header(rules: tuple[Rule, ...] = RULES) -> str:
     """The text of csrc/rules.gen.h."""
-    functions: dict[str, tuple[Callable[..., Update], bool]] = {}
+    functions: dict[str, Parsed] = {}
     for rule in rules:
-        for f in (rule.step, rule.land):
-            if f is None:
-                continue
-            if functions.setdefault(f.__name__, (f, rule.direction == "previous"))[0] is not f:
-                raise RuleError(f"two rules define a function called {f.__name__}: rename one")
+        check(rule)
+        for parsed in parse(rule):
+            name = parsed.tree.name
+            if functions.setdefault(name, parsed).function is not parsed.function:
+                raise RuleError(f"two rules define a function called {name}: rename one")
     return "\n\n".join(
         [
             "// The rules of sphere_fused/optim and the tuples of sphere_fused/rule.py in C++.\n"
@@ -221,7 +191,7 @@ def header(rules: tuple[Rule, ...] = RULES) -> str:
             "namespace sphere_fused {",
             *(struct(s) for s in STRUCTS.values()),
             "inline namespace SPHERE_ISA {",
-            *(Emitter(*f).function() for f in functions.values()),
+            *(Emitter(f).function() for f in functions.values()),
             table(rules),
             "}  // namespace SPHERE_ISA\n}  // namespace sphere_fused\n",
         ]
@@ -240,5 +210,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    assert all(hasattr(vocabulary, name) for name in FUNCTIONS)
     sys.exit(main(sys.argv[1:]))

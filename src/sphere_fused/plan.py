@@ -65,6 +65,7 @@ class GroupHyper(NamedTuple):
     grad_clip: float
     grad_scale: float | torch.Tensor = 1.0  # what gradients are to be divided by
     found_inf: float | torch.Tensor = 0.0  # not 0: the step changes nothing; same in all groups
+    own: Any = ()  # as in Hyper
 
     def is_numbers(self) -> bool:
         """Whether no tensor is among them."""
@@ -107,6 +108,7 @@ class GroupHyper(NamedTuple):
             sqrt_dim=math.sqrt(dim),
             weight_decay=0.0 if self.decoupled else self.weight_decay,
             unscale=1.0 / in_double(self.grad_scale),
+            own=self.own,
         )
 
 
@@ -357,7 +359,7 @@ class Plan:
                 where.get("step", 0),
                 *(e.geometry or Geometry(0, 0, 0)),
                 e.group,
-                module.RULES.index(e.rule.name) if e.rule.name in module.RULES else -1,
+                module.RULES.index(e.rule.key) if e.rule.key in module.RULES else -1,
                 DTYPES.index(e.param.dtype),
             )
         return plan

@@ -10,7 +10,7 @@ A backend does the same four moves on every segment; an optimizer only supplies 
 h is the gradient without its radial part, as in Gram.
 
 A rule may use the named tuples below, + - * /, comparisons, & and |, and the functions of this
-module. Its source is read by `sphere_fused.emit`, so it must live in a file.
+module. It is compiled from its source, so it must live in a file.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Hyper(NamedTuple):
     sqrt_dim: Scalar  # square root of the number of elements in a segment
     weight_decay: Scalar  # the coupled one, which move 1 adds to the gradient; < 0 to maximize
     unscale: Scalar  # 1 / grad_scale, which the gradient is multiplied by before all else
+    own: Any = ()  # a named tuple of the hyperparameters that a Rule has of its own
 
 
 class Update(NamedTuple):
@@ -109,6 +110,8 @@ class Rule:
             updated, whatever b_* say.
         second_moment: what `exp_avg_sq` holds: one number per "segment" (it is the rule's s), one
             per "element", or None.
+        own: names of hyperparameters of the rule's own, read as h.own.NAME. They become arguments
+            of the optimizer and keys of its groups.
     """
 
     name: str
@@ -116,6 +119,13 @@ class Rule:
     land: Land | None = None
     direction: Literal["moment", "previous", "adam"] = "moment"
     second_moment: Literal["segment", "element"] | None = "segment"
+    own: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What no other rule has, whatever its name."""
+        functions = [f for f in (self.step, self.land) if f is not None]
+        return " ".join([self.direction, *(f"{f.__module__}.{f.__qualname__}" for f in functions)])
 
 
 def sqrt(a: Scalar) -> Scalar:
@@ -123,22 +133,28 @@ def sqrt(a: Scalar) -> Scalar:
 
 
 def sin(a: Scalar) -> Scalar:
-    return a.sin()
+    return a.sin() if isinstance(a, torch.Tensor) else math.sin(a)
 
 
 def cos(a: Scalar) -> Scalar:
-    return a.cos()
+    return a.cos() if isinstance(a, torch.Tensor) else math.cos(a)
 
 
 def where(condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
-    return torch.where(condition, a, b)
+    if isinstance(condition, torch.Tensor):
+        return torch.where(condition, a, b)
+    return a if condition else b
 
 
 def maximum(a: Scalar, b: Scalar) -> Scalar:
-    """The larger of a tensor and a number or tensor; NaN if either is."""
-    return a.clamp(min=b)
+    """The larger of two; NaN if either is."""
+    if isinstance(a, torch.Tensor):
+        return a.clamp(min=b)
+    if isinstance(b, torch.Tensor):
+        return b.clamp(min=a)
+    return where(b > a or b != b, b, a)
 
 
 def minimum(a: Scalar, b: Scalar) -> Scalar:
-    """The smaller of a tensor and a number or tensor; NaN if either is."""
-    return a.clamp(max=b)
+    """The smaller of two; NaN if either is."""
+    return -maximum(-a, -b)

@@ -62,7 +62,7 @@ def reasons(entry: Entry) -> list[str]:
             f"shape {tuple(entry.param.shape)} with strides {entry.param.stride()} and "
             f"channel_dims {entry.channel_dims} does not lie in memory as blocks of segments"
         )
-    if entry.rule.name not in planning.compiled.RULES:
+    if entry.rule.key not in planning.compiled.RULES:
         found.append(f"the rule '{entry.rule.name}' is not compiled in")
     return found
 

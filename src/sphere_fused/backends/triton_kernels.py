@@ -24,17 +24,13 @@ from sphere_fused.backends.triton_moves import (
 )
 from sphere_fused.rule import Gram, Hyper, Landing
 
-
-class Shape(NamedTuple):
-    """How a program holds segments."""
-
-    rows: int  # how many
-    cols: int  # elements of each: all of them, or as many at a time
-    held: bool  # all: they are read once and stay in registers between the two sweeps
-    across: bool  # neighbours in memory are of different segments
-    vector: int  # addresses, in elements, and lengths are multiples of it
-    single: bool  # segments of one element, stepped by the classic rule
-
+# A shape is a number, because not every Triton passes a tuple on: from its lowest bit on
+#   4 bits  log2 of rows: how many segments a program takes
+#   4 bits  log2 of cols: how many elements of each it holds at once
+#   4 bits  log2 of vector: addresses, in elements, and lengths are multiples of it
+#   1 bit   held: those are all elements, so that each is read once
+#   1 bit   across: neighbours in memory are of different segments
+#   1 bit   single: segments of one element, which the classic rule steps
 
 # What is in a row of the tables. Of a tensor, addresses first, in 64-bit integers:
 W, M, V, STEP, DIM, OUTER, INNER, GROUP, SHAPE = (tl.constexpr(i) for i in range(9))
@@ -46,9 +42,10 @@ LR, BETA1, LEFT1, GAIN1, BETA2, LEFT2, EPS, DECAY, DECOUPLED, CLIP, SCALE = (
 GROUP_FIELDS = tl.constexpr(11)
 # Addresses of numbers that are on the GPU, or 0: lr in float, in double, grad_scale, found_inf.
 PLACES = tl.constexpr(4)
-# Of a tensor's hyperparameters, in doubles: those of Hyper, then whether it is to be stepped.
-HYPER_FIELDS = tl.constexpr(len(Hyper._fields))
-ACTIVE = HYPER_FIELDS
+# Of a tensor's hyperparameters, in doubles: those of Hyper, whether it is to be stepped, and those
+# of the rule's own, which also end a group's row.
+ACTIVE = tl.constexpr(Hyper._fields.index("own"))
+HYPER_FIELDS = tl.constexpr(ACTIVE.value + 1)
 
 
 @triton.jit
@@ -72,13 +69,15 @@ def bias_correction(left, step):
 
 
 @triton.jit
-def begin(tensors, gradients, groups, places, hypers, count, block: tl.constexpr):
+def begin(
+    tensors, gradients, groups, places, hypers, count, own: tl.constexpr, block: tl.constexpr
+):
     """A lane per tensor."""
     i = tl.program_id(0) * block + tl.arange(0, block)
     inside = i < count
     tensor = tensors + i * TENSOR_FIELDS
     index = tl.load(tensor + GROUP, inside, other=0)
-    group = groups + index * GROUP_FIELDS
+    group = groups + index * (GROUP_FIELDS + own)
     place = places + index * PLACES
 
     lr = number_at(tl.load(place), tl.float32, tl.load(group + LR))
@@ -97,7 +96,7 @@ def begin(tensors, gradients, groups, places, hypers, count, block: tl.constexpr
 
     decay = tl.load(group + DECAY)
     decoupled = tl.load(group + DECOUPLED) != 0.0
-    hyper = hypers + i * (HYPER_FIELDS + 1)
+    hyper = hypers + i * (HYPER_FIELDS + own)
     tl.store(hyper + 0, lr, active)
     tl.store(hyper + 1, tl.load(group + BETA1), active)
     tl.store(hyper + 2, tl.load(group + GAIN1), active)
@@ -112,6 +111,8 @@ def begin(tensors, gradients, groups, places, hypers, count, block: tl.constexpr
     tl.store(hyper + 11, tl.where(decoupled, 0.0, decay), active)
     tl.store(hyper + 12, 1.0 / scale, active)
     tl.store(hyper + ACTIVE, active.to(tl.float64), inside)
+    for k in tl.static_range(own):
+        tl.store(hyper + HYPER_FIELDS + k, tl.load(group + GROUP_FIELDS + k), active)
 
 
 class Segments(NamedTuple):
@@ -130,16 +131,21 @@ class Segments(NamedTuple):
 @triton.jit
 def read(at, done, h, direction: tl.constexpr, shape: tl.constexpr):
     """Elements of each segment from `done` on, after move 1; where they are; which of them are."""
-    row = tl.arange(0, shape.rows)[:, None]
-    col = tl.arange(0, shape.cols)[None, :]
-    left = tl.minimum(at.dim - done, shape.cols).to(tl.int32)
-    if shape.single:
+    rows: tl.constexpr = 1 << (shape & 15)
+    cols: tl.constexpr = 1 << (shape >> 4 & 15)
+    vector: tl.constexpr = 1 << (shape >> 8 & 15)
+    across: tl.constexpr = shape >> 13 & 1
+    single: tl.constexpr = shape >> 14 & 1
+    row = tl.arange(0, rows)[:, None]
+    col = tl.arange(0, cols)[None, :]
+    left = tl.minimum(at.dim - done, cols).to(tl.int32)
+    if single:
         where = row + 0 * col
-    elif shape.across:
+    elif across:
         where = row + (done + col) * at.inner
     else:
-        left = tl.multiple_of(left, shape.vector)
-        where = row * tl.multiple_of(at.dim.to(tl.int32), shape.vector) + (done + col)
+        left = tl.multiple_of(left, vector)
+        where = row * tl.multiple_of(at.dim.to(tl.int32), vector) + (done + col)
     inside = (row < at.count) & (col < left)
     m = tl.load(at.m + where, mask=inside & (row < at.keep_m), other=0.0)
     w = tl.load(at.w + where, mask=inside, other=0.0).to(m.dtype)
@@ -153,6 +159,7 @@ def read(at, done, h, direction: tl.constexpr, shape: tl.constexpr):
 @triton.jit
 def write(at, tile, where, inside, u, radial, like, direction: tl.constexpr, shape: tl.constexpr):
     """Move 4."""
+    rows: tl.constexpr = 1 << (shape & 15)
     y = spread(u.a_w, like) * tile.w + spread(u.a_x, like) * tile.x
     if direction == "adam":
         m = tile.m
@@ -164,17 +171,19 @@ def write(at, tile, where, inside, u, radial, like, direction: tl.constexpr, sha
         y += spread(u.a_h, like) * h
         m += spread(u.b_h, like) * h
     tl.store(at.w + where, stored(y, at.w.dtype.element_ty), mask=inside)
-    row = tl.arange(0, shape.rows)[:, None]
+    row = tl.arange(0, rows)[:, None]
     tl.store(at.m + where, m, mask=inside & (row < at.keep_m))
 
 
 @triton.jit
 def sums(at, tile, h, direction: tl.constexpr, shape: tl.constexpr):
     """Move 2: of a held tile, or of all elements of the segments, of which `tile` are the first."""
+    cols: tl.constexpr = 1 << (shape >> 4 & 15)
+    held: tl.constexpr = shape >> 12 & 1
     ww, wx, xx = tile.w * tile.w, tile.w * tile.x, tile.x * tile.x
     gg, wg, gx = tile.g * tile.g, tile.w * tile.g, tile.g * tile.x
-    if not shape.held:
-        for done in range(shape.cols, at.dim, shape.cols):
+    if not held:
+        for done in range(cols, at.dim, cols):
             more, _, _ = read(at, done, h, direction, shape)
             ww += more.w * more.w
             wx += more.w * more.x
@@ -188,11 +197,13 @@ def sums(at, tile, h, direction: tl.constexpr, shape: tl.constexpr):
 @triton.jit
 def sums_of_point(at, tile, h, a, b, direction: tl.constexpr, shape: tl.constexpr):
     """Products of p = a w + b x (b g where x is the previous moment) with itself, w and x."""
+    cols: tl.constexpr = 1 << (shape >> 4 & 15)
+    held: tl.constexpr = shape >> 12 & 1
     z = tile.g if direction == "previous" else tile.x
     p = spread(a, a) * tile.w + spread(b, a) * z
     pp, pw, px = p * p, p * tile.w, p * tile.x
-    if not shape.held:
-        for done in range(shape.cols, at.dim, shape.cols):
+    if not held:
+        for done in range(cols, at.dim, cols):
             more, _, _ = read(at, done, h, direction, shape)
             other = more.g if direction == "previous" else more.x
             q = spread(a, a) * more.w + spread(b, a) * other
@@ -207,6 +218,8 @@ def step_segments(
     at, s, h, step: tl.constexpr, land: tl.constexpr, direction: tl.constexpr, shape: tl.constexpr
 ):
     """All moves on the segments of one program; returns their new s."""
+    cols: tl.constexpr = 1 << (shape >> 4 & 15)
+    held: tl.constexpr = shape >> 12 & 1
     tile, where, inside = read(at, 0, h, direction, shape)
     ww, wx, xx, wg, gg, gx = sums(at, tile, h, direction, shape)
     hh, hx, radial = gg, gx, ww
@@ -228,37 +241,19 @@ def step_segments(
             xy = tl.where(cancels, px, xy)
         u = land(gram, Landing(yy=yy, wy=wy, xy=xy), u, h)
 
-    if shape.held:
+    if held:
         write(at, tile, where, inside, u, radial, ww, direction, shape)
     else:
-        for done in range(0, at.dim, shape.cols):
+        for done in range(0, at.dim, cols):
             more, of_more, within = read(at, done, h, direction, shape)
             write(at, more, of_more, within, u, radial, ww, direction, shape)
     return tl.zeros_like(ww) + u.s
 
 
 @triton.jit
-def hyper_of(hypers, kind: tl.constexpr):
-    return Hyper(
-        lr=tl.load(hypers).to(kind),
-        beta1=tl.load(hypers + 1).to(kind),
-        gain1=tl.load(hypers + 2).to(kind),
-        beta2=tl.load(hypers + 3).to(kind),
-        gain2=tl.load(hypers + 4).to(kind),
-        bc1=tl.load(hypers + 5).to(kind),
-        bc2=tl.load(hypers + 6).to(kind),
-        eps=tl.load(hypers + 7).to(kind),
-        decay=tl.load(hypers + 8).to(kind),
-        grad_clip=tl.load(hypers + 9).to(kind),
-        sqrt_dim=tl.load(hypers + 10).to(kind),
-        weight_decay=tl.load(hypers + 11).to(kind),
-        unscale=tl.load(hypers + 12).to(kind),
-    )
-
-
-@triton.jit
-def pointer(address, kind: tl.constexpr, shape: tl.constexpr):
-    return tl.multiple_of(address.to(tl.pointer_type(kind)), 16 if shape.vector > 1 else 1)
+def pointer(address, kind: tl.constexpr, vector: tl.constexpr):
+    alignment: tl.constexpr = 16 if vector > 1 else 1
+    return tl.multiple_of(address.to(tl.pointer_type(kind)), alignment)
 
 
 @triton.jit
@@ -267,6 +262,7 @@ def step_piece(
     gradient,
     hypers,
     piece,
+    hyper_of: tl.constexpr,
     step: tl.constexpr,
     land: tl.constexpr,
     direction: tl.constexpr,
@@ -277,36 +273,39 @@ def step_piece(
     shape: tl.constexpr,
 ):
     """Step the segments of one piece of work."""
+    rows: tl.constexpr = 1 << (shape & 15)
+    across: tl.constexpr = shape >> 13 & 1
+    vector: tl.constexpr = 1 << (shape >> 8 & 15)
     dim, outer, inner = tl.load(tensor + DIM), tl.load(tensor + OUTER), tl.load(tensor + INNER)
-    if shape.across:
-        inner = tl.multiple_of(inner, shape.vector)
-        pieces = tl.cdiv(inner, shape.rows)
-        block, first = piece // pieces, (piece % pieces) * shape.rows
+    if across:
+        inner = tl.multiple_of(inner, vector)
+        pieces = tl.cdiv(inner, rows)
+        block, first = piece // pieces, (piece % pieces) * rows
         segment = block * inner + first
         start, count = segment + block * (dim - 1) * inner, inner - first
     else:
-        dim = tl.multiple_of(dim, shape.vector)
-        segment = piece * shape.rows
+        dim = tl.multiple_of(dim, vector)
+        segment = piece * rows
         start, count = segment * dim, outer - segment
     m = tl.load(tensor + M)
-    count = tl.minimum(count, shape.rows).to(tl.int32)
-    if shape.across:
-        count = tl.multiple_of(count, shape.vector)
+    count = tl.minimum(count, rows).to(tl.int32)
+    if across:
+        count = tl.multiple_of(count, vector)
     keep_m = count * (m != 0).to(tl.int32)
     v = tl.load(tensor + V)
     at = Segments(
-        w=pointer(tl.load(tensor + W), w_type, shape) + start,
-        g=pointer(tl.load(gradient), g_type, shape) + start,
-        m=pointer(m, state_type, shape) + start,
-        v=pointer(v, state_type, shape) + start,
+        w=pointer(tl.load(tensor + W), w_type, vector) + start,
+        g=pointer(tl.load(gradient), g_type, vector) + start,
+        m=pointer(m, state_type, vector) + start,
+        v=pointer(v, state_type, vector) + start,
         count=count,
         keep_m=keep_m,
         dim=dim,
         inner=inner,
     )
     h = hyper_of(hypers, state_type)
-    row = tl.arange(0, shape.rows)
-    s = tl.zeros([shape.rows], state_type)
+    row = tl.arange(0, rows)
+    s = tl.zeros([rows], state_type)
     of_rows = v.to(tl.pointer_type(state_type)) + segment + row
     if second == "segment":
         s = tl.load(of_rows, mask=row < count, other=0.0)
@@ -321,35 +320,39 @@ def step_all(
     gradients,
     hypers,
     work,
+    own: tl.constexpr,
+    hyper_of: tl.constexpr,
     step: tl.constexpr,
     land: tl.constexpr,
     classic_step: tl.constexpr,
     classic_land: tl.constexpr,
-    kinds: tl.constexpr,
+    direction: tl.constexpr,
+    second: tl.constexpr,
+    classic_direction: tl.constexpr,
+    classic_second: tl.constexpr,
     w_type: tl.constexpr,
     g_type: tl.constexpr,
     state_type: tl.constexpr,
     shapes: tl.constexpr,
 ):
-    """Step every tensor of one set of dtypes. `kinds` are direction and second moment of the rule,
-    then of the classic one."""
+    """Step every tensor of one set of dtypes, those of single elements by the classic rule."""
     entry = tl.load(work + 2 * tl.program_id(0)).to(tl.int64)
     piece = tl.load(work + 2 * tl.program_id(0) + 1).to(tl.int64)
     tensor = tensors + entry * TENSOR_FIELDS
     gradient = gradients + entry
-    hyper = hypers + entry * (HYPER_FIELDS + 1)
+    hyper = hypers + entry * (HYPER_FIELDS + own)
     # What an entry's branch holds ends with it: in a loop over pieces every branch's offsets would
     # be computed before, and take registers from all.
     which = tl.where(tl.load(hyper + ACTIVE) != 0.0, tl.load(tensor + SHAPE), -1)
     for i in tl.static_range(len(shapes)):
         if which == i:
-            if shapes[i].single:
+            if shapes[i] >> 14 & 1:
                 step_piece(
-                    tensor, gradient, hyper, piece, classic_step, classic_land,
-                    kinds[2], kinds[3], w_type, g_type, state_type, shapes[i],
+                    tensor, gradient, hyper, piece, hyper_of, classic_step, classic_land,
+                    classic_direction, classic_second, w_type, g_type, state_type, shapes[i],
                 )  # fmt: skip
             else:
                 step_piece(
-                    tensor, gradient, hyper, piece, step, land,
-                    kinds[0], kinds[1], w_type, g_type, state_type, shapes[i],
+                    tensor, gradient, hyper, piece, hyper_of, step, land,
+                    direction, second, w_type, g_type, state_type, shapes[i],
                 )  # fmt: skip

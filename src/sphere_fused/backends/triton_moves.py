@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
-import inspect
+import copy
+import functools
 import linecache
-import textwrap
-from collections.abc import Callable
+from collections import namedtuple
 from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
 from sphere_fused import rule as vocabulary
+from sphere_fused.check import parse
+from sphere_fused.rule import Rule
 
 # A closed form gives way to products measured on the difference itself where the ratio of what it
 # subtracts to what it leaves exceeds this; as in csrc/math.h.
@@ -77,28 +79,67 @@ def minimum(a, b):
     return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
-# Triton 3.4 takes no plain number into a tuple.
-Update: Any = NamedTuple("Update", [(name, Any) for name in vocabulary.Update._fields])
-Update.__new__.__defaults__ = tuple(
-    tl.constexpr(value) for value in vocabulary.Update._field_defaults.values()
-)
+class Update(NamedTuple):
+    """rule.Update; Triton 3.4 takes no plain number into a tuple."""
+
+    s: Any
+    a_w: Any
+    a_x: Any
+    a_h: Any = tl.constexpr(0.0)
+    b_w: Any = tl.constexpr(0.0)
+    b_x: Any = tl.constexpr(1.0)
+    b_h: Any = tl.constexpr(0.0)
+
+
 FUNCTIONS = (sqrt, sin, cos, where, maximum, minimum)
 
 
-def bound(function: Callable[..., Any]) -> Any:
-    """A rule's function as Triton compiles it: its source, with this file's vocabulary."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    assert isinstance(tree, ast.FunctionDef)
-    # Triton would look up what they name.
-    tree.returns = None
-    for argument in tree.args.args:
-        argument.annotation = None
-    source, file = ast.unparse(tree), f"<rule {function.__module__}.{function.__qualname__}>"
+class OwnAsFields(ast.NodeTransformer):
+    """h.own.NAME becomes h.NAME: a tuple in a tuple is not passed on by every Triton."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        match node.value:
+            case ast.Attribute(value=h, attr="own"):
+                return ast.Attribute(h, node.attr, node.ctx)
+        return node
+
+
+def compiled(name: str, source: str, file: str, names: dict[str, Any]) -> Any:
+    """The function of that source for Triton, which reads it from where Python finds sources."""
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
-    names = {f.__name__: f for f in FUNCTIONS}
-    names |= {"tl": tl, "Update": Update, "__name__": function.__module__}
     exec(compile(source, file, "exec"), names)
-    return triton.jit(names[function.__name__])
+    return triton.jit(names[name])
+
+
+@functools.cache
+def bound(rule: Rule) -> tuple[Any, Any]:
+    """The functions of a rule for Triton: their source, with this file's vocabulary."""
+    functions: list[Any] = []
+    for parsed in parse(rule):
+        tree = OwnAsFields().visit(copy.deepcopy(parsed.tree))
+        # Triton would look up what they name.
+        tree.returns = None
+        for argument in tree.args.args:
+            argument.annotation = None
+        names = {f.__name__: f for f in FUNCTIONS} | {"tl": tl, "Update": Update}
+        module, name = parsed.function.__module__, parsed.function.__qualname__
+        file = f"<rule {module}.{name} of {rule.name}>"
+        functions.append(
+            compiled(tree.name, ast.unparse(tree), file, {**names, "__name__": module})
+        )
+    return (*functions, None) if rule.land is None else tuple(functions)
+
+
+@functools.cache
+def hyper_of(own: tuple[str, ...]) -> Any:
+    """What reads a tensor's hyperparameters, those of a rule's own among them."""
+    fields = [f for f in vocabulary.Hyper._fields if f != "own"]
+    # Between the two is whether the tensor is to be stepped.
+    at = {name: i for i, name in enumerate([*fields, None, *own]) if name}
+    values = ", ".join(f"{name}=tl.load(row + {i}).to(kind)" for name, i in at.items())
+    source = f"def hyper_of(row, kind: tl.constexpr):\n    return Hyper({values})\n"
+    names = {"tl": tl, "Hyper": namedtuple("Hyper", at), "__name__": __name__}
+    return compiled("hyper_of", source, f"<hyperparameters {own}>", names)
 
 
 # The interpreter cuts off the bits that a GPU rounds by.

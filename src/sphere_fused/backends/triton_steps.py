@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 import struct
@@ -15,15 +14,29 @@ import triton
 import triton.language as tl
 
 from sphere_fused.backends import triton_kernels as kernels
-from sphere_fused.backends import triton_moves
-from sphere_fused.backends.triton_kernels import Shape
+from sphere_fused.backends.triton_moves import bound, hyper_of
 from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan, check_capture, placed
 from sphere_fused.rule import Rule
 
 log = logging.getLogger("sphere_fused")
-bound = functools.cache(triton_moves.bound)
 # What steps in CUDA graphs read, kept because a graph may be replayed at any time.
 _captured: list[Any] = []
+
+
+class Shape(NamedTuple):
+    """How a program holds segments; see triton_kernels."""
+
+    rows: int
+    cols: int
+    held: bool
+    across: bool
+    vector: int
+    single: bool
+
+    def code(self) -> int:
+        logarithms = (n.bit_length() - 1 for n in (self.rows, self.cols, self.vector))
+        fields = (*logarithms, self.held | self.across << 1 | self.single << 2)
+        return sum(field << 4 * i for i, field in enumerate(fields))
 
 
 class Sizes(NamedTuple):
@@ -117,6 +130,7 @@ def packed(hyper: Any) -> tuple[bytes, bytes]:
         float(hyper.decoupled),
         hyper.grad_clip,
         scale,
+        *hyper.own,
     )
     places = (0 if is_double else lr_at, lr_at if is_double else 0, scale_at, found_inf_at)
     return struct.pack(f"={len(numbers)}d", *numbers), struct.pack("=4q", *places)
@@ -155,10 +169,12 @@ class Layout:
         types: np.ndarray,
         aligned: np.ndarray,
         groups: int,
+        own: tuple[str, ...],
         device: torch.device,
     ) -> None:
         self._entries, self._device = entries, device
-        n, numbers = len(entries), kernels.GROUP_FIELDS.value * groups
+        n = len(entries)
+        numbers = (kernels.GROUP_FIELDS.value + len(own)) * groups
         by_dtypes: dict[tuple[torch.dtype, int], list[int]] = {}
         for i, e in enumerate(entries):
             by_dtypes.setdefault((e.param.dtype, int(types[i])), []).append(i)
@@ -172,14 +188,14 @@ class Layout:
         gradients, group_numbers, places = self.changing.tensor_split((n, n + numbers))
         tensors = torch.from_numpy(table).to(device)
         hypers = torch.empty(
-            n * (kernels.HYPER_FIELDS.value + 1), dtype=torch.float64, device=device
+            n * (kernels.HYPER_FIELDS.value + len(own)), dtype=torch.float64, device=device
         )
         blocks = -(-n // BEGIN_BLOCK)
         group_numbers = group_numbers.view(torch.float64)
         self.launches = [
             Launch(
                 kernels.begin, blocks, 8, tensors, gradients, group_numbers, places, hypers, n,
-                BEGIN_BLOCK,
+                len(own), BEGIN_BLOCK,
             )
         ]  # fmt: skip
         for (w_type, g_type), (pieces, shapes) in work.items():
@@ -194,13 +210,16 @@ class Layout:
                     gradients,
                     hypers,
                     torch.from_numpy(pieces).to(device),
+                    len(own),
+                    hyper_of(own),
                     *functions(rule),
                     *functions(classic),
-                    (*kind(rule), *kind(classic)),
+                    *kind(rule),
+                    *kind(classic),
                     TYPES[w_type],
                     TYPES[DTYPES[g_type]],
                     tl.float64 if w_type == torch.float64 else tl.float32,
-                    shapes,
+                    tuple(shape.code() for shape in shapes),
                 )
             )
 
@@ -236,7 +255,7 @@ class Layout:
 
 
 def functions(rule: Rule | None) -> tuple[Any, Any]:
-    return (None, None) if rule is None else (bound(rule.step), rule.land and bound(rule.land))
+    return (None, None) if rule is None else bound(rule)
 
 
 def kind(rule: Rule | None) -> tuple[str | None, str | None]:
@@ -273,8 +292,9 @@ class Steps:
         if capturing:
             check_capture(self._capturable, key == self._key)
         elif key != self._key:
+            own = hypers[0].own._fields
             self._layout = Layout(
-                self._entries, self._types, self._aligned, len(hypers), self._device
+                self._entries, self._types, self._aligned, len(hypers), own, self._device
             )
             self._key, self._sent = key, b""
         with_addresses, _held = placed(hypers, self._device)

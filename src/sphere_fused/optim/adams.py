@@ -50,6 +50,7 @@ class AdamS(SphereOptimizer):
         foreach: accepted for compatibility; nothing here loops over tensors.
         fused: True refuses the reference backend, False asks for it.
         backend: "native", "triton", "reference", or None to take the first that can run.
+        own: hyperparameters that the rule of a subclass has of its own; see CONTRIBUTING.md.
 
     State per parameter: `step` (float32, 0-d), `exp_avg` (the shape of the parameter), and
     `exp_avg_sq` (the shape of the parameter with size 1 in the dims inside a segment); float32,
@@ -84,6 +85,7 @@ class AdamS(SphereOptimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         backend: str | None = None,
+        **own: float,
     ) -> None:
         super().__init__(
             params,
@@ -100,6 +102,7 @@ class AdamS(SphereOptimizer):
                 "fused": fused,
                 "backend": backend,
             },
+            own,
         )
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:

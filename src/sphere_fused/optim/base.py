@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import torch
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from sphere_fused import backends
+from sphere_fused.check import check
 from sphere_fused.plan import Entry, GroupHyper, Plan, at_hand, check_capture, check_parameter
 from sphere_fused.rule import Rule
 from sphere_fused.segments import Dims, geometry, inside_segment
@@ -23,6 +26,11 @@ LOCAL_OPTIONS = ("foreach", "fused", "backend", "capturable")
 def write_all(changes: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
     for p, value in changes:
         p.copy_(value)
+
+
+@functools.cache
+def own_type(names: tuple[str, ...]) -> Any:
+    return collections.namedtuple("Own", names)
 
 
 def channel_dims_of(group: dict[str, Any]) -> tuple[int, ...] | None:
@@ -59,13 +67,30 @@ class SphereOptimizer(Optimizer):
     # the time of a step. They must not exist otherwise: it multiplies with what it finds.
     _step_supports_amp_scaling: ClassVar[bool] = True
 
-    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+    def __init__(
+        self, params: ParamsT, defaults: dict[str, Any], own: dict[str, float] | None = None
+    ) -> None:
+        self._check_rules(own or {})
+        defaults = {**defaults, **(own or {})}
         self._prepared: Prepared | None = None
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
         super().__init__(params, defaults)
         changes, self._changes = self._changes, None
         write_all(changes)
+
+    def _check_rules(self, own: dict[str, float]) -> None:
+        for rule in (self.rule, self.classic):
+            if not rule.step.__module__.startswith("sphere_fused."):
+                check(rule)
+        for name in own:
+            if name not in self.rule.own:
+                raise TypeError(f"{type(self).__name__}() has no argument '{name}'")
+        for name in self.rule.own:
+            if name not in own:
+                raise TypeError(
+                    f"{type(self).__name__}() needs {name}=..., a hyperparameter of its rule's own"
+                )
 
     def hyper(self, group: dict[str, Any]) -> GroupHyper:
         """What the arguments in `group` mean to the rule."""
@@ -97,6 +122,7 @@ class SphereOptimizer(Optimizer):
             weight_decay=weight_decay if decoupled else sign * weight_decay,
             decoupled=decoupled,
             grad_clip=grad_clip,
+            own=own_type(self.rule.own)(*(float(group[name]) for name in self.rule.own)),
         )
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
@@ -104,6 +130,9 @@ class SphereOptimizer(Optimizer):
         lr = group["lr"]
         if isinstance(lr, torch.Tensor) and lr.numel() != 1:
             raise ValueError(f"lr must be a number or a one-element tensor, not {tuple(lr.shape)}")
+        for name in self.rule.own:
+            if not isinstance(group[name], (int, float)):
+                raise TypeError(f"{name} must be a number, not {group[name]!r}")
         for name in ("lr", "weight_decay"):
             if not 0.0 <= float(group[name]) < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, not {group[name]}")

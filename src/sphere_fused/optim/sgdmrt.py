@@ -61,6 +61,7 @@ class SGDMRT(SphereOptimizer):
         foreach: bool | None = None,
         fused: bool | None = None,
         backend: str | None = None,
+        **own: float,
     ) -> None:
         super().__init__(
             params,
@@ -77,6 +78,7 @@ class SGDMRT(SphereOptimizer):
                 "fused": fused,
                 "backend": backend,
             },
+            own,
         )
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
