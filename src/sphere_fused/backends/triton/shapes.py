@@ -69,7 +69,8 @@ def shape_of(dim: int, inner: int, size: int, vector: int, holds_gradient: bool)
         cols = cols if held else most // rows
         return Shape(rows, cols, held, across=True, vector=vector, single=False, split=split)
     if cols > sizes.row:
-        return Shape(1, sizes.chunk, False, False, vector, single=False, split=split)
+        chunk = sizes.chunk // 2 if split else sizes.chunk  # sums in double
+        return Shape(1, chunk, False, False, vector, single=False, split=split)
     rows = max(several // cols, 1)
     return Shape(rows, cols, held=True, across=False, vector=vector, single=False)
 
