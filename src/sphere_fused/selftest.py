@@ -30,20 +30,25 @@ def hyperparameters(name: str) -> dict[str, Any]:
 
 
 def worst_share(name: str, backend: str, dtype: torch.dtype, device: str) -> float:
-    """The largest error of `name` over all shapes, in units of the allowed error."""
+    """The largest error of `name` over tensors of all shapes, in units of the allowed error."""
     generator = torch.Generator().manual_seed(0)
     hyper = hyperparameters(name)
-    worst = 0.0
+    start, grads = [], []
     for shape in SHAPES:
-        w0, *grads = (torch.randn(shape, generator=generator).to(dtype) for _ in range(STEPS + 1))
+        tensors = [torch.randn(shape, generator=generator).to(dtype) for _ in range(STEPS + 1)]
         if len(shape) == 4:
-            w0, *grads = (t.to(memory_format=torch.channels_last) for t in (w0, *grads))
-        p = w0.to(device, copy=True)
-        optimizer = getattr(sphere_fused, name)([p], backend=backend, **hyper)
-        for g in grads:
+            tensors = [t.to(memory_format=torch.channels_last) for t in tensors]
+        start.append(tensors[0])
+        grads.append(tensors[1:])
+    params = [w0.to(device, copy=True) for w0 in start]
+    optimizer = getattr(sphere_fused, name)(params, backend=backend, **hyper)
+    for of_this_step in zip(*grads, strict=True):
+        for p, g in zip(params, of_this_step, strict=True):
             p.grad = g.to(device)
-            optimizer.step()
-        for share in tolerance.shares(name, w0, grads, p.cpu(), optimizer.state[p], **hyper):
+        optimizer.step()
+    worst = 0.0
+    for w0, of_one, p in zip(start, grads, params, strict=True):
+        for share in tolerance.shares(name, w0, of_one, p.cpu(), optimizer.state[p], **hyper):
             # A NaN must not be lost in a maximum.
             worst = max(worst, math.inf if math.isnan(share) else share)
     return worst

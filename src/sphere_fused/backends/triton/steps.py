@@ -223,7 +223,9 @@ class Steps:
         # Of the gradients, or, of those not yet seen, most likely.
         self._types = np.array([DTYPES.index(e.param.dtype) for e in self._entries], np.int8)
         self._aligned = np.array([is_aligned(e) for e in self._entries])
-        self._key: tuple[bytes, bytes, int] | None = None
+        self._seen: tuple[bytes, bytes] | None = None
+        self._at = self._how = b""  # where they are; their dtypes, and who is aligned
+        self._key: tuple[bytes, int] | None = None
         self._layout: Layout
         self._sent = b""
         self._was_captured = False
@@ -236,8 +238,8 @@ class Steps:
             self._step(hypers, torch.cuda.is_current_stream_capturing())
 
     def _step(self, hypers: list[GroupHyper], capturing: bool) -> None:
-        at = self._gradients()
-        key = self._types.tobytes(), self._aligned.tobytes(), len(hypers)
+        self._look_at_gradients()
+        key = self._how, len(hypers)
         if capturing:
             check_capture(self._capturable, key == self._key)
         elif key != self._key:
@@ -248,18 +250,21 @@ class Steps:
             self._key, self._sent = key, b""
         with_addresses, _held = placed(hypers, self._device)
         groups = [packed(hyper) for hyper in with_addresses]
-        self._send(b"".join(itertools.chain([at], *zip(*groups, strict=True))), capturing)
+        self._send(b"".join(itertools.chain([self._at], *zip(*groups, strict=True))), capturing)
         for launch in self._layout.launches:
             launch()
 
-    def _gradients(self) -> bytes:
-        """Their addresses; notes how they are otherwise."""
-        addresses, types = self._plan.gradients()
-        at = np.frombuffer(addresses, np.int64)[self._indices]
-        there = at != 0
-        self._types = np.where(there, np.frombuffer(types, np.int8)[self._indices], self._types)
+    def _look_at_gradients(self) -> None:
+        seen = self._plan.gradients()
+        if seen == self._seen:
+            return
+        at = np.frombuffer(seen[0], np.int64)[self._indices]
+        types = np.frombuffer(seen[1], np.int8)[self._indices]
+        self._types = np.where(at != 0, types, self._types)
+        # For good, so that addresses that come and go do not make a new layout each time.
         self._aligned = self._aligned & (at % 16 == 0)
-        return at.tobytes()
+        self._seen, self._at = seen, at.tobytes()
+        self._how = self._types.tobytes() + self._aligned.tobytes()
 
     def _send(self, data: bytes, capturing: bool) -> None:
         if data == self._sent and not (capturing or self._was_captured):
