@@ -17,6 +17,7 @@ from sphere_fused.plan import Entry, GroupHyper, Plan
 
 NAME = "triton"
 OLDEST = (3, 4)
+OLDEST_GPU = (8, 0)
 
 
 @functools.cache
@@ -41,7 +42,13 @@ def unavailable(device: torch.device) -> list[str]:
         return ["on a CPU it runs in Triton's interpreter only: set TRITON_INTERPRET=1 to test"]
     if device.type == "cuda" and not torch.cuda.is_available():
         return [f"torch {torch.__version__} finds no GPU"]
-    return [installed()] if installed() else []
+    if installed():
+        return [installed()]
+    if device.type == "cuda" and torch.version.hip is None:
+        capability = torch.cuda.get_device_capability(device)
+        if capability < OLDEST_GPU:
+            return [f"Triton compiles for compute capability 8.0 or newer, not {capability}"]
+    return []
 
 
 def reasons(entry: Entry) -> list[str]:

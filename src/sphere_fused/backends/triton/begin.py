@@ -36,14 +36,14 @@ def number_at(addresses, kind: tl.constexpr, other):
 def bias_correction(left, step):
     """1 - beta**step, of left = 1 - beta, by squaring; nothing is subtracted that cancels."""
     found = tl.zeros_like(left)
-    for _ in range(25):  # float32 counts to 2**24
+    while tl.max(step, axis=0) > 0:
         found = tl.where((step & 1) != 0, found + left - found * left, found)
         left = left * (2.0 - left)
         step = step >> 1
     return found
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def begin(
     tensors, gradients, groups, places, hypers, count, own: tl.constexpr, block: tl.constexpr
 ):

@@ -128,6 +128,7 @@ class Layout:
             n * (tables.HYPER_FIELDS.value + len(own)), dtype=torch.float64, device=device
         )
         sums = torch.empty(self._sums, dtype=torch.float64, device=device)
+        self.tensors = [self.changing, tensors, hypers, sums]
         blocks = -(-n // BEGIN_BLOCK)
         group_numbers = group_numbers.view(torch.float64)
         self.launches = [
@@ -140,6 +141,7 @@ class Layout:
             rules = [{e.rule: None for e in entries if (e.dim == 1) == single} for single in (0, 1)]
             rule, classic = (next(iter(r), None) for r in rules)
             on_device = torch.from_numpy(pieces).to(device)
+            self.tensors.append(on_device)
             self.launches += [
                 Launch(
                     kernels.step_all,
@@ -229,13 +231,21 @@ class Steps:
         self._layout: Layout
         self._sent = b""
         self._was_captured = False
+        self._stream: torch.cuda.Stream | None = None
 
     def __call__(self, hypers: list[GroupHyper]) -> None:
         if self._device.type == "cpu":
             self._step(hypers, capturing=False)
             return
         with torch.cuda.device(self._device):
-            self._step(hypers, torch.cuda.is_current_stream_capturing())
+            capturing = torch.cuda.is_current_stream_capturing()
+            self._step(hypers, capturing)
+            stream = torch.cuda.current_stream()
+            if stream != self._stream and not capturing:
+                # Its memory must not be handed out again while a step is still on that stream.
+                for tensor in self._layout.tensors:
+                    tensor.record_stream(stream)
+                self._stream = stream
 
     def _step(self, hypers: list[GroupHyper], capturing: bool) -> None:
         self._look_at_gradients()
@@ -247,7 +257,7 @@ class Steps:
             self._layout = Layout(
                 self._entries, self._types, self._aligned, len(hypers), own, self._device
             )
-            self._key, self._sent = key, b""
+            self._key, self._sent, self._stream = key, b"", None
         with_addresses, _held = placed(hypers, self._device)
         groups = [packed(hyper) for hyper in with_addresses]
         self._send(b"".join(itertools.chain([self._at], *zip(*groups, strict=True))), capturing)
