@@ -11,8 +11,6 @@ from stepping import make, random, random_grads, run, take_steps
 
 HALVES = [torch.bfloat16, torch.float16]
 
-pytestmark = pytest.mark.interpreted
-
 
 @pytest.mark.parametrize("shape", [(6, 27), (33,)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES], ids=str)
@@ -50,6 +48,7 @@ def test_weights_are_rounded_to_the_nearest(
     assert float((p != oracle).double().mean()) <= ROUNDED_OTHERWISE
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_dtypes_side_by_side(name: str, backend: str) -> None:
     """One optimizer over all dtypes does to each what an optimizer of its own would."""
@@ -64,6 +63,7 @@ def test_dtypes_side_by_side(name: str, backend: str) -> None:
         assert_same(p, alone, str(p.dtype))
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_dtype_of_gradients_may_change(name: str, backend: str) -> None:
     w0 = random(5, 9, seed=3, dtype=torch.bfloat16)

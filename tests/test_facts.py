@@ -193,7 +193,6 @@ def test_a_segment_that_lands_on_zero(name: str, backend: str) -> None:
 LEFT = [0.5, 0.2, 0.1, 1e-2, 1e-3]
 
 
-@pytest.mark.interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(
     ("rows", "dim", "lay", "left"),

@@ -13,8 +13,6 @@ from stepping import make, random, random_grads, take_steps
 
 BAD = [math.nan, math.inf, -math.inf]
 
-pytestmark = pytest.mark.interpreted
-
 
 @pytest.mark.parametrize("lay", [contiguous, permuted(1, 0)], ids=["rows", "columns"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
@@ -51,6 +49,7 @@ def test_nonfinite_gradients_stay_in_their_segment(
         assert not bool(torch.isfinite(per_row[hit]).all(dim=1).any())
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_nan_in_a_weight_stays_in_its_segment(name: str, backend: str) -> None:
     grads = random_grads((6, 30), 2)
@@ -64,6 +63,7 @@ def test_nan_in_a_weight_stays_in_its_segment(name: str, backend: str) -> None:
     assert bool(dirty[2].isnan().any())
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_large_but_finite_gradients_stay_finite(

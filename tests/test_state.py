@@ -162,7 +162,6 @@ DISTURBANCES = [
 ]
 
 
-@pytest.mark.interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda f: f.__name__)
 @each

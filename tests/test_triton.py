@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 from cases import ALL, IDS, OPTIMIZERS, typical
-from layouts import LAYOUTS, permuted
+from layouts import LAYOUTS, contiguous, permuted
 from oracles.tolerance import assert_close_to_oracle
 from stepping import assert_unchanged, make, random, random_grads, snapshot, take_steps
+from test_facts import LEFT
+from test_state import DISTURBANCES, assert_ends_alike, half_way, undisturbed
 
 from sphere_fused.backends import triton
 
@@ -258,3 +260,53 @@ def test_parts_of_a_step_that_nearly_cancels(name: str, monkeypatch: pytest.Monk
     take_steps(optimizer, [p], [[g] for g in radial])
     start = w0 / w0.norm() if name == "AdamG" else w0
     assert_close_to_oracle(name, start, radial, p, optimizer.state[p], **hyper)
+
+
+ROWS = [(64, 147, contiguous), (12, 2600, contiguous), (64, 147, permuted(1, 0))]
+
+
+@pytest.mark.parametrize("name", ["AdamST", "AdamSRT", "SGDMRT"])
+def test_steps_that_nearly_cancel_the_weight(name: str) -> None:
+    """As in test_facts.py, side by side: rows that are held, rows that are read twice, columns."""
+    cases, groups = [], []
+    for left in LEFT:
+        # As many rows as there, because the error of a single sum is a matter of luck.
+        for rows, dim, lay in ROWS:
+            w0 = random(rows, dim, seed=7, dtype=torch.float64)
+            w0 = lay((w0 / w0.norm(dim=1, keepdim=True)).float())
+            aside = random(rows, dim, seed=8, dtype=torch.float64, scale=left / dim**0.5)
+            grads = [lay((w0.double() + aside).float())]
+            lr = {"lr": (1.0 - left) if name == "SGDMRT" else (1.0 - left) / dim**0.5}
+            p = lay(w0.clone())
+            cases.append((w0, grads, p, lr))
+            groups.append({"params": [p], **lr})
+    shared = {"momentum": 0.9} if name == "SGDMRT" else {}
+    optimizer = make(name, groups, "triton", **shared)
+    take_steps(optimizer, [p for _, _, p, _ in cases], [[grads[0] for _, grads, _, _ in cases]])
+    for w0, grads, p, lr in cases:
+        assert_close_to_oracle(name, w0, grads, p, optimizer.state[p], **shared, **lr)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_is_not_finite_stays_in_its_segment(name: str, bad: float) -> None:
+    shapes_of = [(7, 30), (5, 32), (3, 2600), (9,)]
+    clean, dirty = ([random(*s, seed=i) for i, s in enumerate(shapes_of)] for _ in range(2))
+    grads = [torch.ones(s) for s in shapes_of]
+    struck = [g.clone() for g in grads]
+    for g in struck:
+        g[2] = bad
+    for params, of_step in ((clean, grads), (dirty, struck)):
+        take_steps(make(name, params, "triton", **typical(name)), params, [of_step])
+    for p, q in zip(clean, dirty, strict=True):
+        others = torch.arange(len(p)) != 2
+        assert torch.equal(p[others], q[others])
+        assert not torch.isfinite(q[2]).all()
+
+
+@pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda f: f.__name__)
+def test_the_run_goes_on_bitwise(disturb: Any) -> None:
+    optimizer, params, rest = half_way("AdamSRT", "triton", torch.float32)
+    optimizer, params = disturb(optimizer, params)
+    take_steps(optimizer, params, rest)
+    assert_ends_alike(params, undisturbed("AdamSRT", "triton", torch.float32))
