@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from names import BASE, CAPTURED, COMPILED, COPY, FOREACH, OURS, REFERENCE
+from names import BASE, CAPTURED, COMPILED, COPY, FOREACH, OURS, REFERENCE, TRITON
 from shapes import GPU_MODELS, LARGE_MODELS, SMALL_MODELS, Shapes
 
 ELEMENTS = 2**25  # of a tensor of the rows: 128 MiB of weights in float32, far more than an L2
@@ -28,7 +28,7 @@ class Case(NamedTuple):
     channel_dims: tuple[int, ...] = (0,)
     own_groups: bool = False  # a group, with its own lr, for every tensor
     rounds: int = 30  # at most, and
-    seconds: float = 8.0  # about as long at most
+    seconds: float = 6.0  # about as long at most
     needs: int = 0  # bytes of free memory
 
     def elements(self) -> int:
@@ -49,15 +49,20 @@ class Case(NamedTuple):
 
 
 def models(dry_run: bool) -> list[Case]:
-    everyone = (COPY, OURS, BASE, FOREACH, REFERENCE)
+    everyone = (COPY, OURS, TRITON, BASE, FOREACH, REFERENCE)
     cases = [Case("models, float32", n, s, everyone) for n, s in GPU_MODELS.items()]
     cases += [
-        Case("models, float32", n, s, (COPY, OURS, BASE), needs=64 * GIB)
+        Case("models, float32", n, s, (COPY, OURS, TRITON, BASE), needs=64 * GIB)
         for n, s in LARGE_MODELS.items()
     ]
     cases += [
         Case(
-            "models, bfloat16", n, s, (COPY, OURS), "bfloat16", needs=36 * GIB * (n in LARGE_MODELS)
+            "models, bfloat16",
+            n,
+            s,
+            (COPY, OURS, TRITON),
+            "bfloat16",
+            needs=36 * GIB * (n in LARGE_MODELS),
         )
         for n, s in (GPU_MODELS | LARGE_MODELS).items()
     ]
@@ -67,7 +72,8 @@ def models(dry_run: bool) -> list[Case]:
 def one_tensor(
     name: str, shape: tuple[int, int], dtype: str = "float32", channel_dims: tuple[int, ...] = (0,)
 ) -> Case:
-    return Case(f"rows, {dtype}", name, [shape], (COPY, OURS), dtype, channel_dims, seconds=2.5)
+    contenders = (COPY, OURS, TRITON)
+    return Case(f"rows, {dtype}", name, [shape], contenders, dtype, channel_dims, seconds=2.5)
 
 
 def rows(dry_run: bool) -> list[Case]:
@@ -89,7 +95,7 @@ def small() -> list[Case]:
             "small, float32",
             name,
             shapes,
-            (OURS, CAPTURED, BASE, FOREACH),
+            (OURS, TRITON, CAPTURED, BASE, FOREACH),
             own_groups="groups" in name,
             rounds=100,
             seconds=4.0,
@@ -104,17 +110,17 @@ def benchmark(dry_run: bool) -> list[Case]:
 
 def compiled(dry_run: bool) -> list[Case]:
     """Those whose programs inductor has soonest come first."""
-    names = (COPY, BASE, OURS, COMPILED)
+    names = (COPY, BASE, OURS, TRITON, COMPILED)
     cases = [Case("compiled, float32", n, s, names) for n, s in GPU_MODELS.items()]
     cases.sort(key=lambda case: len(set(case.shapes)))
     return [c._replace(shapes=TINY_MODEL) if dry_run else c for c in cases]
 
 
-def tuning(dry_run: bool) -> list[Case]:
+def tuning(dry_run: bool, ours: str = OURS) -> list[Case]:
     """What benchmarks/tune.py compares builds by."""
     of_models = [c for c in models(dry_run) if c.name in ("GPT-2 124M", "ResNet-50")]
     return [
-        c._replace(contenders=(COPY, OURS), rounds=20, seconds=2.0)
+        c._replace(contenders=(COPY, ours), rounds=20, seconds=2.0)
         for c in (*of_models, *rows(dry_run))
     ]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-from names import BASE, CAPTURED, COMPILED, COPY, FOREACH, OURS, REFERENCE
+from names import BASE, CAPTURED, COMPILED, COPY, FOREACH, OURS, REFERENCE, TRITON
 from shapes import Shapes
 from torch.optim import Adam, Optimizer
 
 import sphere_fused
-from sphere_fused.backends import reference
+from sphere_fused.backends import BACKENDS, reference
 from sphere_fused.plan import GroupHyper
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Step = Callable[[], object]
 OPTIMIZERS: dict[str, Callable[[ParamsT], Optimizer]] = {
     OURS: lambda p: sphere_fused.AdamSRT(p, backend="native"),
+    TRITON: lambda p: sphere_fused.AdamSRT(p, backend="triton"),
     BASE: lambda p: Adam(p, fused=True),
     FOREACH: lambda p: Adam(p, foreach=True),
     REFERENCE: lambda p: sphere_fused.AdamSRT(p, backend="reference"),
@@ -106,19 +107,23 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:2000]
 
 
-def make(case: Case, device: str) -> tuple[dict[str, Step], dict[str, str]]:
-    """The contenders, warmed up, and those that cannot run with the reason."""
+def make(case: Case, device: str) -> tuple[dict[str, Step], dict[str, dict[str, str]]]:
+    """The contenders, warmed up, and what is told of the others: the `error` of one that failed,
+    or why one is `absent` here."""
     # The same parameters for all, which compute but do not learn.
     params = parameters(case.shapes, device, getattr(torch, case.dtype))
     own = [[p] for p in params] if case.own_groups else [params]
     made: dict[str, Step] = {}
-    failed: dict[str, str] = {}
+    others: dict[str, dict[str, str]] = {}
+    absent = {TRITON: BACKENDS["triton"].unavailable(torch.device(device))}
+    absent[CAPTURED] = ["the CPU has no CUDA graphs"] if device == "cpu" else []
     for name in case.contenders:
         groups = [
             {"params": group, "lr": 1e-3 / (i + 1), "channel_dims": case.channel_dims}
             for i, group in enumerate(own)
         ]
-        if name == CAPTURED and device == "cpu":
+        if reasons := absent.get(name):
+            others[name] = {"absent": "; ".join(reasons)}
             continue
         try:
             if name == COPY:
@@ -133,5 +138,5 @@ def make(case: Case, device: str) -> tuple[dict[str, Step], dict[str, str]]:
                 step()
             made[name] = step
         except Exception as error:  # must not cost the others
-            failed[name] = described(error)
-    return made, failed
+            others[name] = {"error": described(error)}
+    return made, others

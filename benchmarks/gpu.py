@@ -79,26 +79,30 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
             )
         )
     tests = [
+        python,
         "-m",
         "pytest",
         "-m",
         "cuda",
         "tests/test_cuda.py",
         "tests/test_cuda_graphs.py",
-        "-q",
-        "-p",
-        "no:cacheprovider",
     ]
-    tests += ["--tb=short", "-o", "faulthandler_timeout=60"]
+    tests += ["-q", "-p", "no:cacheprovider", "--tb=short", "-o", "faulthandler_timeout=60", "-k"]
     bench = [python, str(BENCHMARKS / "gpu_bench.py")]
     tiny = ["--dry-run"] if dry_run else []
     # The oracles' small tensors: many threads would only wait for each other.
     one_thread = {"OMP_NUM_THREADS": "1"}
+    of_tests = {"SPHERE_FUSED_TEST_DEVICE": device, **one_thread}
+    no_triton = "" if about["triton"] else "Triton is not installed"
+    if dry_run:
+        no_triton = "on a CPU it runs in Triton's interpreter only, which takes too long"
     return [
         Phase("build", 200, install(TARGET), build),
         Phase("info", 30, [python, "-m", "sphere_fused", "info"]),
-        Phase("tests", 200, [python, *tests], {"SPHERE_FUSED_TEST_DEVICE": device, **one_thread}),
+        Phase("tests", 200, [*tests, "not triton"], of_tests),
         Phase("benchmark", 175, [*bench, str(scratch / "benchmark.json"), *tiny]),
+        # After the times: it compiles some 60 kernels, one after the other.
+        Phase("triton", 120, [*tests, "triton"], of_tests, skip=no_triton),
         Phase(
             "profile",
             90,
@@ -136,6 +140,7 @@ def run(phase: Phase, limit: float, log: Path) -> dict[str, Any]:
         **phase.environment,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONUNBUFFERED": "1",
+        "TRITON_CACHE_DIR": str(ROOT / "build" / "triton"),  # what one phase compiles others find
     }
     with log.open("a") as file:
         file.write(f"\n===== {phase.name}: {' '.join(phase.command)}\n")
@@ -171,7 +176,7 @@ def run(phase: Phase, limit: float, log: Path) -> dict[str, Any]:
 def judged(phase: Phase, outcome: dict[str, Any], output: str) -> dict[str, Any]:
     """`outcome`, with what the output of this phase tells."""
     lines = output.strip().splitlines()
-    if phase.name == "tests":
+    if phase.name in ("tests", "triton"):
         summaries = [line for line in lines if re.search(r"\d+ \w+.* in [\d.]+s", line)]
         last = summaries[-1] if summaries else ""
         counts = {what: int(n) for n, what in re.findall(r"(\d+) ([a-z]+)", last.split(" in ")[0])}

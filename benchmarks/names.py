@@ -3,3 +3,4 @@
 OURS, BASE, FOREACH = "AdamSRT", "Adam, fused", "Adam, foreach"
 REFERENCE, COMPILED = "AdamSRT, reference", "AdamSRT, compiled reference"
 CAPTURED, COPY = "AdamSRT, CUDA graph", "copy"
+TRITON = "AdamSRT, Triton"

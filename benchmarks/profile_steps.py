@@ -26,9 +26,9 @@ def main() -> None:
     device = "cpu" if arguments.dry_run else "cuda"
     taken = []
     for case in cases.profiled(arguments.dry_run):
-        made, failed = make(case._replace(contenders=(OURS,)), device)
-        if failed:
-            raise SystemExit(f"{case.name}: {failed[OURS]}")
+        made, others = make(case._replace(contenders=(OURS,)), device)
+        if others:
+            raise SystemExit(f"{case.name}: {others[OURS]['error']}")
         taken.append({"case": case.name, "elements": case.elements()})
         arguments.json.write_text(json.dumps(taken))
         if device == "cuda":

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from names import COPY, OURS
+from names import COPY, OURS, TRITON
 
 ABOUT = ("device", "capability", "driver", "torch", "triton", "python", "nvcc", "commit")
 DRY_RUN = "A dry run, of tiny shapes on a CPU: its numbers mean nothing."
@@ -49,8 +49,8 @@ def blocks(section: str, found: dict[str, Any]) -> list[str]:
         for name, row in rows.items():
             if name == "fits_in_L2":
                 continue
-            if "error" in row:
-                lines.append(f"  {name:<28}{first_line(row['error'])}")
+            if why := row.get("error") or row.get("absent"):
+                lines.append(f"  {name:<28}{first_line(why)}")
                 continue
             device, wall, host = medians(row)
             share = f"{row['share_of_copy']:.1%}" if "share_of_copy" in row else ""
@@ -63,8 +63,9 @@ def blocks(section: str, found: dict[str, Any]) -> list[str]:
 
 
 def lines_of_rows(section: str, found: dict[str, Any]) -> list[str]:
-    """A line per case: AdamSRT beside the copy."""
-    lines = [f"\n{section:<24}{'ms':>9}{'copy ms':>9}{'GB/s':>7}{'of copy':>8}"]
+    """A line per case: AdamSRT beside the copy, and in Triton."""
+    heads = f"{'ms':>9}{'copy ms':>9}{'GB/s':>7}{'of copy':>8}{'Triton ms':>11}{'of copy':>8}"
+    lines = [f"\n{section:<24}{heads}"]
     for case, rows in found.items():
         told = [rows, *(rows.get(name, {}) for name in (OURS, COPY))]
         errors = [row["error"] for row in told if "error" in row]
@@ -73,9 +74,14 @@ def lines_of_rows(section: str, found: dict[str, Any]) -> list[str]:
             continue
         ours, copy = (medians(rows[name])[0] for name in (OURS, COPY))
         of_ours = rows[OURS]
+        of_triton = rows.get(TRITON, {"absent": "not timed"})
+        if why := of_triton.get("error") or of_triton.get("absent"):
+            triton = f"   {first_line(why)}"
+        else:
+            triton = f"{medians(of_triton)[0]:>11.4f}{of_triton['share_of_copy']:>8.1%}"
         lines.append(
             f"  {case:<22}{ours:>9.4f}{copy:>9.4f}{of_ours['GB_per_s']:>7.0f}"
-            f"{of_ours['share_of_copy']:>8.1%}"
+            f"{of_ours['share_of_copy']:>8.1%}{triton}"
         )
     return lines
 
@@ -100,9 +106,9 @@ def value_of(row: dict[str, Any]) -> str:
 
 
 def targets(result: dict[str, Any]) -> list[str]:
-    lines = ["", f"{'case':<36}{'target':<48}{'measured':>13}  met"]
+    lines = ["", f"{'case':<36}{'target':<54}{'measured':>13}  met"]
     for row in result.get("targets", []):
-        line = f"{row['case']:<36}{row['target']:<48}{value_of(row):>13}  {MET[row['met']]}"
+        line = f"{row['case']:<36}{row['target']:<54}{value_of(row):>13}  {MET[row['met']]}"
         lines.append(line.rstrip())
     return lines
 

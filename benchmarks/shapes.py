@@ -72,5 +72,6 @@ LARGE_MODELS: dict[str, Shapes] = {"Llama 3.2 1B": llama()}
 SMALL_MODELS: dict[str, Shapes] = {
     "CIFAR ResNet-20": cifar_resnet20(),
     "465 groups of one tensor": [(64, 3, 3)] * 465,
+    "300 tensors": [(64, 64), (64,)] * 150,
     "1,000 tensors of 64": [(64,)] * 1000,
 }

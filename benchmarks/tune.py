@@ -1,17 +1,21 @@
-"""`make tune`: what other values of the constants in csrc/cuda/policy.h would give on this GPU.
+"""`make tune`: what other values of the kernels' constants would give on this GPU.
 
     python benchmarks/tune.py [--only NAME ...] [--output FOLDER] [--dry-run]
 
-One constant at a time leaves its present value. Every candidate is a copy of the sources in
-build/tune with that one number replaced, compiled for the GPU that is here and for two pairs of
-dtypes; MOST_BLOCKS, how many blocks a launch may have, is set at run time. Then each is timed in a
-process of its own, which times a copy in turn with it: the share of the copy's rate is what can be
-compared between processes. The present values are timed first and last; the two differ by noise.
-Nothing is changed in place: who likes a number writes it into policy.h.
+Those of csrc/cuda/policy.h: one at a time leaves its present value. Every candidate is a copy of
+the sources in build/tune with that one number replaced, compiled for the GPU that is here and for
+two pairs of dtypes; MOST_BLOCKS, how many blocks a launch may have, is set at run time. Then each
+is timed in a process of its own, which times a copy in turn with it: the share of the copy's rate
+is what can be compared between processes. The present values are timed first and last; the two
+differ by noise. Nothing is changed in place: who likes a number writes it into policy.h.
 
-All of it is about fifteen builds, some minutes on 16 cores, and then about twenty runs of some 20
-seconds: with less time, name constants with --only. What is built already is not built again. The
-result is written to FOLDER/tune-<device>.json after every run.
+Those of the Triton backend, in triton_steps.py, are set at run time too, for arithmetic in float32:
+how many elements a program holds whose loads are wide, or narrow, and how many at a time of rows
+that are too long; its threads, and their registers. The table has them beside CUDA's present.
+
+All of it is about fifteen builds, some minutes on 16 cores, and then about forty runs of some 20
+seconds: with less time, name constants with --only; `triton` are all of Triton's. What is built
+already is not built again. The result is written to FOLDER/tune-<device>.json after every run.
 
 `--dry-run` compiles for 9.0, where nvcc is, and times tiny shapes on the CPU: every build then runs
 the same code, so that nothing but noise is told.
@@ -47,8 +51,31 @@ CANDIDATES = {
 }
 MOST_BLOCKS = "MOST_BLOCKS"
 BLOCKS_PER_PROCESSOR = (2, 4, 8)
+TRITON = "triton"
+# What leaves its present value; see tune_one.use. A thread of many elements decides for fewer of
+# them again, and needs more registers.
+TRITON_CANDIDATES: dict[str, dict[str, int]] = {
+    "as now": {},
+    "w1024 t128 r64": {"wide": 1024, "threads": 128, "registers": 64},
+    "w1024 t128 r80": {"wide": 1024, "threads": 128, "registers": 80},
+    "w1024 t256 r64": {"wide": 1024, "threads": 256, "registers": 64},
+    "w2048 t128 r80": {"wide": 2048, "threads": 128, "registers": 80},
+    "w2048 t128 r128": {"wide": 2048, "threads": 128, "registers": 128},
+    "w2048 t256 r64": {"wide": 2048, "threads": 256, "registers": 64},
+    "w2048 t256 r128": {"wide": 2048, "threads": 256, "registers": 128},
+    "w4096 t256 r128": {"wide": 4096, "threads": 256, "registers": 128},
+    "w4096 t512 r64": {"wide": 4096, "threads": 512, "registers": 64},
+    "w4096 t512 r80": {"wide": 4096, "threads": 512, "registers": 80},
+    "narrow 256": {"narrow": 256},
+    "narrow 1024": {"narrow": 1024},
+    "n256 t128 r80": {"narrow": 256, "threads": 128, "registers": 80},
+    "n1024 t128 r128": {"narrow": 1024, "threads": 128, "registers": 128},
+    "chunk 512": {"chunk": 512},
+    "chunk 2048": {"chunk": 2048},
+}
 # These dtypes are not timed: their kernels become null, which nobody launches.
 LEFT_OUT = ("Float64", "Float64Float32", "BFloat16Float32", "Float16", "Float16Float32")
+SET_AT_RUN_TIME = ("", MOST_BLOCKS, TRITON)
 CORES_PER_BUILD = 4
 BUILD_LIMIT, RUN_LIMIT = 500, 150  # seconds
 
@@ -57,7 +84,7 @@ class Candidate(NamedTuple):
     """constant: which has another value; '' if none."""
 
     constant: str = ""
-    value: int = 0
+    value: int | str = 0
     again: bool = False
 
     def __str__(self) -> str:
@@ -66,7 +93,7 @@ class Candidate(NamedTuple):
         return f"{self.constant}={self.value}"
 
     def folder(self) -> Path:
-        own = self.constant and self.constant != MOST_BLOCKS
+        own = self.constant not in SET_AT_RUN_TIME
         return SCRATCH / (f"{self.constant}-{self.value}" if own else "present")
 
 
@@ -79,7 +106,7 @@ def replaced(pattern: str, by: str, text: str, where: Path) -> str:
 
 def changed(path: Path, text: str, candidate: Candidate) -> str:
     """`text`, of a file of the sources, as the candidate has it."""
-    if path == POLICY and candidate.constant not in ("", MOST_BLOCKS):
+    if path == POLICY and candidate.constant not in SET_AT_RUN_TIME:
         line = rf"(inline constexpr int {candidate.constant} = )\d+;"
         text = replaced(line, rf"\g<1>{candidate.value};", text, path)
     if path == STEPS:
@@ -133,6 +160,8 @@ def timed(candidate: Candidate, dry_run: bool) -> dict[str, Any]:
     command = [sys.executable, str(BENCHMARKS / "tune_one.py"), str(output)]
     if candidate.constant == MOST_BLOCKS:
         command += ["--blocks-per-processor", str(candidate.value)]
+    if candidate.constant == TRITON:
+        command += ["--triton", json.dumps(TRITON_CANDIDATES[str(candidate.value)])]
     environment = {**os.environ, "PYTHONPATH": str(candidate.folder() / "installed")}
     try:
         done = subprocess.run(
@@ -182,7 +211,7 @@ def table(constant: str, present: str, runs: dict[str, dict[str, Any]]) -> list[
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    known = [*CANDIDATES, MOST_BLOCKS]
+    known = [*CANDIDATES, MOST_BLOCKS, TRITON]
     parser.add_argument(
         "--only",
         nargs="+",
@@ -205,10 +234,16 @@ def main() -> int:
     about = examine(dry_run)
     policy = (ROOT / POLICY).read_text()
     present = {MOST_BLOCKS: "unlimited; candidates are blocks per multiprocessor"}
+    present[TRITON] = "as in triton_steps.py; the first two columns are CUDA's"
     candidates = [Candidate()]
     for constant in arguments.only:
         if constant == MOST_BLOCKS:
             candidates += [Candidate(constant, value) for value in BLOCKS_PER_PROCESSOR]
+            continue
+        if constant == TRITON:
+            # Where it cannot run, one that says why is enough.
+            names = list(TRITON_CANDIDATES)[: 1 if dry_run else None]
+            candidates += [Candidate(constant, name) for name in names]
             continue
         found = re.findall(rf"inline constexpr int {constant} = (\d+);", policy)
         if len(found) != 1:

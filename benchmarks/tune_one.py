@@ -1,6 +1,6 @@
 """Times one build for tune.py: AdamSRT and a copy in turn. First sees whether it computes rightly.
 
-    python benchmarks/tune_one.py JSON [--blocks-per-processor N] [--dry-run]
+    python benchmarks/tune_one.py JSON [--blocks-per-processor N | --triton SETTINGS] [--dry-run]
 
 Writes {"wrong": what differs from the reference, or "", "cases": {case: {"ms", "share_of_copy"}}}.
 """
@@ -16,40 +16,64 @@ import cases
 import sanitize
 import torch
 from gpu_bench import ROUNDS_OF_DRY_RUN, one_case
-from names import OURS
+from names import OURS, TRITON
 
 import sphere_fused
-from sphere_fused.backends import native
+from sphere_fused.backends import BACKENDS, native
 
 STEPS = 3
 # Coarse: not rounding is to be found, but elements that nobody has stepped, or twice.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 4e-2}
 
 
-def wrong(device: str) -> str:
+def use(
+    threads: int = 0, registers: int = 0, wide: int = 0, narrow: int = 0, chunk: int = 0
+) -> None:
+    """Have the Triton backend take those that are not 0, for arithmetic in float32."""
+    from sphere_fused.backends import triton_steps
+
+    triton_steps.THREADS = threads or triton_steps.THREADS
+    triton_steps.REGISTERS[4] = registers or triton_steps.REGISTERS[4]
+    for size, loads_are_wide in ((wide, True), (narrow, False)):
+        sizes = triton_steps.SIZES[4, loads_are_wide]
+        if size:  # single elements and the longest row keep their ratio to it
+            sizes = sizes._replace(
+                single=sizes.single * size // sizes.rows,
+                rows=size,
+                row=sizes.row * size // sizes.rows,
+            )
+        if chunk:
+            sizes = sizes._replace(chunk=chunk if loads_are_wide else chunk // 2)
+        triton_steps.SIZES[4, loads_are_wide] = sizes
+
+
+def wrong(device: str, backend: str) -> str:
     """Where AdamSRT differs from its reference; '' if nowhere."""
     tiers = [*sanitize.TILES, *sanitize.ROWS, *sanitize.OF_CLUSTERS, *sanitize.LONG]
     shapes = [(s, (0,)) for s in [*tiers, (20_000, 1)]]  # of single elements, several turns
     shapes += [(s, (1,)) for s in [*sanitize.COLUMNS, *sanitize.LONG_COLUMNS]]
     found = []
     for dtype, tolerance in TOLERANCE.items():
-        for shape, dims in shapes:
-            first = sanitize.parameter(shape, device, dtype)
-            stepped = []
-            for backend in ("native", "reference"):
-                p = first.detach().clone().requires_grad_()
-                p.grad = first.grad
-                optimizer = sphere_fused.AdamSRT([p], lr=0.1, channel_dims=dims, backend=backend)
-                for _ in range(STEPS):
-                    optimizer.step()
-                stepped.append(p.detach())
-            if not torch.allclose(stepped[0], stepped[1], rtol=tolerance, atol=tolerance):
+        first = [sanitize.parameter(shape, device, dtype) for shape, _ in shapes]
+        stepped = []
+        for name in (backend, "reference"):
+            params = [p.detach().clone().requires_grad_() for p in first]
+            groups = []
+            for p, given, (_, dims) in zip(params, first, shapes, strict=True):
+                p.grad = given.grad
+                groups.append({"params": [p], "channel_dims": dims})
+            optimizer = sphere_fused.AdamSRT(groups, lr=0.1, backend=name)
+            for _ in range(STEPS):
+                optimizer.step()
+            stepped.append(params)
+        for (shape, dims), p, q in zip(shapes, *stepped, strict=True):
+            if not torch.allclose(p, q, rtol=tolerance, atol=tolerance):
                 found.append(f"{shape} {dims} {str(dtype).removeprefix('torch.')}")
     return "; ".join(found)
 
 
-def told(found: dict[str, Any]) -> dict[str, Any]:
-    ours = found.get(OURS, {})
+def told(found: dict[str, Any], name: str) -> dict[str, Any]:
+    ours = found.get(name, {})
     if "share_of_copy" not in ours:
         return {"error": found.get("error") or ours.get("error") or "the copy failed"}
     return {"ms": ours["device_ms"]["median"], "share_of_copy": ours["share_of_copy"]}
@@ -61,6 +85,9 @@ def main() -> None:
     parser.add_argument(
         "--blocks-per-processor", type=int, metavar="N", help="launch no more than N at once"
     )
+    parser.add_argument(
+        "--triton", type=json.loads, metavar="SETTINGS", help="time Triton, with these for `use`"
+    )
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU")
     arguments = parser.parse_args()
     dry_run, device = arguments.dry_run, "cpu" if arguments.dry_run else "cuda"
@@ -70,11 +97,17 @@ def main() -> None:
     if arguments.blocks_per_processor:
         count = 1 if dry_run else torch.cuda.get_device_properties(0).multi_processor_count
         native.MOST_BLOCKS = arguments.blocks_per_processor * count
-    result: dict[str, Any] = {"wrong": wrong(device), "cases": {}}
-    for case in cases.tuning(dry_run):
+    backend, ours = "native", OURS
+    if arguments.triton is not None:
+        backend, ours = "triton", TRITON
+        if reasons := BACKENDS[backend].unavailable(torch.device(device)):
+            raise SystemExit("; ".join(reasons))
+        use(**arguments.triton)
+    result: dict[str, Any] = {"wrong": wrong(device, backend), "cases": {}}
+    for case in cases.tuning(dry_run, ours):
         rounds = ROUNDS_OF_DRY_RUN if dry_run else case.rounds
         name = f"{case.name}, {case.dtype}"
-        result["cases"][name] = told(one_case(case._replace(rounds=rounds), device))
+        result["cases"][name] = told(one_case(case._replace(rounds=rounds), device), ours)
     arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 

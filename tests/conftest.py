@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,9 +14,25 @@ def skip_unless_available(name: str) -> str:
     return name
 
 
-@pytest.fixture(params=["reference", "native"])
+def pytest_configure(config: pytest.Config) -> None:
+    # Before anything imports Triton. What compiles its kernels runs in processes of its own.
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`backend` is each backend that must agree with the oracle."""
+    own = any("backend" in str(m.args[0]) for m in metafunc.definition.iter_markers("parametrize"))
+    if "backend" in metafunc.fixturenames and not own:
+        names = ["reference", "native"]
+        # On a GPU Triton steps no CPU tensors; tests/test_cuda.py is for that.
+        if metafunc.definition.get_closest_marker("interpreted") and not torch.cuda.is_available():
+            names.append("triton")
+        metafunc.parametrize("backend", names, indirect=True)
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> str:
-    """The name of each backend that must agree with the oracle."""
     return skip_unless_available(request.param)
 
 

@@ -70,6 +70,7 @@ def test_an_outward_gradient_does_not_make_the_weight_run_away(backend: str) -> 
     assert off_sphere(p) <= ON_SPHERE[torch.float32]
 
 
+@pytest.mark.interpreted
 def test_the_weight_is_brought_back_to_the_sphere_at_every_step(backend: str) -> None:
     """Someone else may have scaled it, or a checkpoint of another optimizer been loaded."""
     w0, grads = random(8, 19, seed=7), random_grads((8, 19), 1)
@@ -84,6 +85,7 @@ def test_the_weight_is_brought_back_to_the_sphere_at_every_step(backend: str) ->
     assert error(results[1], results[0]) <= IDENTITY[torch.float32]
 
 
+@pytest.mark.interpreted
 def test_the_radial_part_of_the_gradient_is_ignored(backend: str) -> None:
     """Weight decay with it, of either kind."""
     grads = random_grads((8, 19), 30, torch.float64)
@@ -106,6 +108,7 @@ def test_the_radial_part_of_the_gradient_is_ignored(backend: str) -> None:
         assert error(state["exp_avg"], ends[0][1]["exp_avg"]) <= IDENTITY[torch.float64]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("size", [0.0, 1e-38, 1e-30, 1e-24, 1e-20, 1e-15, 1e-9])
 def test_tiny_steps(size: float, dtype: torch.dtype, backend: str) -> None:
@@ -121,6 +124,7 @@ def test_tiny_steps(size: float, dtype: torch.dtype, backend: str) -> None:
         assert_same(state["exp_avg"], torch.zeros_like(p))
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("size", [0.0, 1e-20, 1e-9])
 def test_tiny_gradients_are_not_clipped(size: float, backend: str) -> None:
     w0 = random(8, 19, seed=10)
@@ -132,6 +136,7 @@ def test_tiny_gradients_are_not_clipped(size: float, backend: str) -> None:
     assert error(state["exp_avg"], free_state["exp_avg"]) <= IDENTITY[torch.float32]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("grad_clip", [None, 1.0])
 def test_lengths_that_cancel_stay_real(
@@ -152,6 +157,7 @@ def test_lengths_that_cancel_stay_real(
     assert error(p, w) <= ON_SPHERE[dtype]
 
 
+@pytest.mark.interpreted
 def test_a_gradient_far_above_grad_clip_keeps_its_digits(backend: str) -> None:
     """|g| = 1e4 grad_clip: m must not be found as a difference of large terms."""
     w0 = random(8, 147, seed=11)
@@ -169,6 +175,7 @@ def test_a_gradient_far_above_grad_clip_keeps_its_digits(backend: str) -> None:
     assert float(state["exp_avg"].norm(dim=1).max()) <= longest * (1 + IDENTITY[torch.float32])
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     ("shape", "channel_dims"),
     [((90, 2), (0,)), ((60, 147), (0,)), ((12, 70_001), (0,)), ((3, 140), (1,)), ((999, 37), (1,))],
@@ -190,6 +197,7 @@ def test_nearly_radial_gradients_keep_their_digits(
     assert_close_to_oracle("AdamG", w0, grads, p, state, **hyper)
 
 
+@pytest.mark.interpreted
 def test_biases_are_plain_adam(backend: str) -> None:
     for shape in ((33,), (7, 1), ()):
         w0, grads = random(*shape, seed=12), random_grads(shape, 10)

@@ -87,6 +87,7 @@ def test_a_power_of_two_is_as_if_gradients_had_never_been_scaled(
     assert_all_same(*optimizers)
 
 
+@pytest.mark.interpreted
 @each_case
 @each
 def test_other_scales(name: str, case: str, backend: str) -> None:
@@ -112,6 +113,7 @@ def test_a_scale_that_nothing_can_be_divided_by_is_refused(scale: float, backend
     assert_unchanged(optimizer, before)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("steps_before", [0, 2])
 @pytest.mark.parametrize("found", [torch.tensor(1.0), torch.tensor([3.0]), 1], ids=repr)
 @each
@@ -173,6 +175,7 @@ def test_grad_scaler(name: str, dtype: torch.dtype, unscaled_before: bool, backe
     assert not hasattr(optimizer, "found_inf")
 
 
+@pytest.mark.interpreted
 @each
 def test_every_group_is_unscaled(name: str, backend: str) -> None:
     w0, g = random(6, 5, seed=1), random(6, 5, seed=2)
@@ -188,8 +191,8 @@ def test_every_group_is_unscaled(name: str, backend: str) -> None:
 # The compiled backend is given addresses where the parameter is there: tests/test_on_gpu.py.
 @pytest.mark.parametrize(
     ("backend", "parameter_is_there"),
-    [("reference", False), ("reference", True), ("native", False)],
-    ids=["reference", "reference-there", "native"],
+    [("reference", False), ("reference", True), ("native", False), ("triton", False)],
+    ids=["reference", "reference-there", "native", "triton"],
     indirect=["backend"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

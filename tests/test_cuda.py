@@ -1,6 +1,7 @@
-"""The native backend on an NVIDIA GPU, as `make gpu` runs it.
+"""The native and the Triton backend on an NVIDIA GPU, as `make gpu` runs them.
 
-SPHERE_FUSED_TEST_DEVICE=cpu runs what needs no GPU on the CPU, to try these tests themselves.
+SPHERE_FUSED_TEST_DEVICE=cpu runs what needs no GPU on the CPU, to try these tests themselves; with
+TRITON_INTERPRET=1 also those of Triton, which take long: choose some with -k.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ExponentialLR
 
 from sphere_fused import plan
+from sphere_fused.backends import BACKENDS
 
 DEVICE = torch.device(os.environ.get("SPHERE_FUSED_TEST_DEVICE", "cuda"))
 ON_GPU = DEVICE.type == "cuda"
 
 
-def missing() -> str:
-    """Why these tests cannot run here, or ''."""
+def missing(backend: str = "native") -> str:
+    """Why its tests cannot run here, or ''."""
     if ON_GPU and not torch.cuda.is_available():
         return "needs an NVIDIA GPU: torch.cuda.is_available() is false"
+    if backend == "triton":
+        return "; ".join(BACKENDS["triton"].unavailable(DEVICE))
     if plan.compiled is None:
         return f"the compiled module is missing: {plan.compiled_import_error}"
     cuda = plan.compiled.BUILD["CUDA"]
@@ -40,6 +44,18 @@ def missing() -> str:
 
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(bool(missing()), reason=missing() or "runs")]
+# One Triton kernel is compiled for every optimizer, pair of dtypes and set of shapes, seconds each:
+# what follows a gradient, and what does not.
+IN_TRITON = ("AdamSRT", "AdamG")
+triton = [pytest.mark.skipif(bool(missing("triton")), reason=missing("triton") or "runs")]
+native_and_triton = pytest.mark.parametrize(
+    "backend", ["native", pytest.param("triton", marks=triton)]
+)
+each_in_both = pytest.mark.parametrize(
+    ("name", "backend"),
+    [(name, "native") for name in OPTIMIZERS]
+    + [pytest.param(name, "triton", marks=triton) for name in IN_TRITON],
+)
 only_on_gpu = pytest.mark.skipif(not ON_GPU, reason=f"asks something of CUDA, not of {DEVICE}")
 each = pytest.mark.parametrize("name", OPTIMIZERS)
 each_width = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -142,8 +158,13 @@ def assert_all_same(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> Non
 
 
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
-@each
-def test_every_length_and_dtype(name: str, dtype: torch.dtype, grad_dtype: torch.dtype) -> None:
+@each_in_both
+def test_every_length_and_dtype(
+    name: str, backend: str, dtype: torch.dtype, grad_dtype: torch.dtype
+) -> None:
+    if backend == "triton":
+        Run(name, FEW, 2, dtype, grad_dtype, backend=backend).take().assert_close()
+        return
     every = dtype == grad_dtype != torch.float16
     small = [kind for kind in KINDS if math.prod(kind[0]) < 20_000]
     kinds = KINDS + LONG if every else small + FEW
@@ -151,13 +172,25 @@ def test_every_length_and_dtype(name: str, dtype: torch.dtype, grad_dtype: torch
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@native_and_triton
 @pytest.mark.parametrize(("name", "case", "hyper"), ALL, ids=IDS)
-def test_every_case(name: str, case: str, hyper: dict[str, Any], dtype: torch.dtype) -> None:
-    Run(name, FEW, 4, dtype, hyper=hyper).take().assert_close()
+def test_every_case(
+    name: str, case: str, hyper: dict[str, Any], backend: str, dtype: torch.dtype
+) -> None:
+    Run(name, FEW, 4, dtype, backend=backend, hyper=hyper).take().assert_close()
+
+
+# Rows to either side of what triton_steps.SIZES holds, wide and narrow.
+@pytest.mark.parametrize("dim", [0, 1], ids=["rows", "columns"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=triton) for name in IN_TRITON])
+def test_lengths_in_triton(name: str, dim: int) -> None:
+    lengths = [2, 3, 8, 27, 64, 576, 768, 1000, 1023, 1024, 1025, 1030, 2047, 2048, 2049, 4096]
+    kinds: list[Kind] = [((5, d), (0,)) if dim == 0 else ((d, 40), (1,)) for d in lengths]
+    Run(name, kinds, 2, backend="triton").take().assert_close()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("backend", ["native", "reference", pytest.param("triton", marks=triton)])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_layouts(layout: Layout, backend: str, dtype: torch.dtype) -> None:
     def laid(t: Tensor) -> Tensor:
@@ -165,7 +198,7 @@ def test_layouts(layout: Layout, backend: str, dtype: torch.dtype) -> None:
             return layout.make(t.to(DEVICE, copy=True))
 
     w0, grads = random(*layout.shape, seed=1, dtype=dtype), random_grads(layout.shape, 3, dtype)
-    for name in OPTIMIZERS:
+    for name in IN_TRITON[:1] if backend == "triton" else OPTIMIZERS:
         hyper = {**typical(name), "channel_dims": layout.channel_dims}
         p = laid(w0)
         # None: what does not lie in blocks is left to the reference.
@@ -175,16 +208,17 @@ def test_layouts(layout: Layout, backend: str, dtype: torch.dtype) -> None:
         assert_close_to_oracle(name, w0, grads, p.cpu(), state, **hyper)
 
 
-def test_a_gradient_may_change_its_dtype() -> None:
-    run = Run("AdamSRT", FEW, 4, torch.bfloat16)
+@native_and_triton
+def test_a_gradient_may_change_its_dtype(backend: str) -> None:
+    run = Run("AdamSRT", FEW, 4, torch.bfloat16, backend=backend)
     run.grads[1::2] = [[g.to(torch.float32) for g in of_step] for of_step in run.grads[1::2]]
     run.take().assert_close()
 
 
-@each
-def test_gradients_come_and_go(name: str) -> None:
+@each_in_both
+def test_gradients_come_and_go(name: str, backend: str) -> None:
     """A step leaves out, with its state, what has no gradient; later ones find it again."""
-    run = Run(name, FEW, 5)
+    run = Run(name, FEW, 5, backend=backend)
     for t, of_step in enumerate(run.grads):
         run.grads[t] = [g if (i + t) % 3 else None for i, g in enumerate(of_step)]
     run.take().assert_close()
@@ -293,9 +327,9 @@ def test_many_groups_are_as_one_and_keep_their_learning_rates(name: str) -> None
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-@each
-def test_nonfinite_gradients_stay_in_their_segment(name: str, bad: float) -> None:
-    clean, dirty = Run(name, FEW, 3).take(), Run(name, FEW, 3)
+@each_in_both
+def test_nonfinite_gradients_stay_in_their_segment(name: str, backend: str, bad: float) -> None:
+    clean, dirty = Run(name, FEW, 3, backend=backend).take(), Run(name, FEW, 3, backend=backend)
     dirty.grads[1] = [g.clone() for g in dirty.grads[1]]
     for g, (_, dims) in zip(dirty.grads[1], FEW, strict=True):
         segment = g.select(dims[0], 1)
@@ -323,8 +357,9 @@ def test_a_long_row_beside_many_small_tensors(name: str) -> None:
 LARGE = [("elements", 1), *(("rows", d) for d in (1024, 9000, 70_001)), ("columns", 200)]
 
 
+@native_and_triton
 @pytest.mark.parametrize(("lie", "length"), [*LARGE, ("columns", 1024)])
-def test_beyond_2_to_the_31_elements(lie: str, length: int) -> None:
+def test_beyond_2_to_the_31_elements(lie: str, length: int, backend: str) -> None:
     if ON_GPU:
         torch.cuda.empty_cache()
         if (free := torch.cuda.mem_get_info(DEVICE)[0] / 2**30) < 40:
@@ -340,13 +375,15 @@ def test_beyond_2_to_the_31_elements(lie: str, length: int) -> None:
     torch.manual_seed(1)
     large, grad = (torch.randn(shape, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
     params, grads = [large, part(large)], [grad, part(grad)]
-    optimizers = [make("AdamSRT", [p], "native", channel_dims=(dim,)) for p in params]
+    optimizers = [make("AdamSRT", [p], backend, channel_dims=(dim,)) for p in params]
     for p, g, optimizer in zip(params, grads, optimizers, strict=True):
         take_steps(optimizer, [p], [[g], [g]])
-    assert_same(part(large), params[1])
+    # Of a tensor with fewer columns Triton makes another kernel.
+    same = torch.testing.assert_close if (backend, lie) == ("triton", "columns") else assert_same
+    same(part(large), params[1])
     for key in ("exp_avg", "exp_avg_sq"):
         of_large, of_small = (o.state[p][key] for o, p in zip(optimizers, params, strict=True))
-        assert_same(part(of_large), of_small, key)
+        same(part(of_large), of_small)
 
 
 @each

@@ -24,8 +24,10 @@ from test_cuda import (
     Run,
     assert_all_same,
     each,
+    each_in_both,
     each_width,
     missing,
+    native_and_triton,
     only_on_gpu,
 )
 from torch import Tensor
@@ -52,9 +54,11 @@ def without_waiting() -> Iterator[None]:
 
 @only_on_gpu
 @pytest.mark.parametrize("lr", [1e-3, torch.float32, torch.float64], ids=str)
-@each
-def test_a_step_neither_waits_nor_allocates(name: str, lr: float | torch.dtype) -> None:
-    run, kept = Run(name, FEW, 0), []
+@each_in_both
+def test_a_step_neither_waits_nor_allocates(
+    name: str, backend: str, lr: float | torch.dtype
+) -> None:
+    run, kept = Run(name, FEW, 0, backend=backend), []
     for t in range(4):
         kept += [p.grad for p in run.params]  # so that the new ones lie elsewhere
         run.set_grads([torch.ones_like(p) for p in run.params])
@@ -71,10 +75,11 @@ def test_a_step_neither_waits_nor_allocates(name: str, lr: float | torch.dtype) 
 
 @only_on_gpu
 @pytest.mark.parametrize("count", [1, 2], ids=["one-stream", "alternating-streams"])
-@each
-def test_steps_follow_the_current_stream(name: str, count: int) -> None:
+@each_in_both
+def test_steps_follow_the_current_stream(name: str, backend: str, count: int) -> None:
     """Gradients are NaN until just before a step in its stream, and again just after."""
-    expected, run = Run(name, FEW, 4).take().outcome(), Run(name, FEW, 4)
+    run = Run(name, FEW, 4, backend=backend)
+    expected = Run(name, FEW, 4, backend=backend).take().outcome()
     ready = [[g.to(DEVICE) for g in of_step] for of_step in run.grads]
     for p in run.params:
         p.grad = torch.full_like(p, torch.nan)
@@ -115,8 +120,11 @@ def test_two_optimizers_in_two_streams(name: str) -> None:
         assert_all_same(run.outcome(), alone.take().outcome())
 
 
-def model(name: str, steps: int, *dtypes: torch.dtype, **hyper: Any) -> Run:
-    return Run(name, MODEL, steps, *dtypes, hyper={**typical(name), "capturable": True, **hyper})
+def model(
+    name: str, steps: int, *dtypes: torch.dtype, backend: str = "native", **hyper: Any
+) -> Run:
+    hyper = {**typical(name), "capturable": True, **hyper}
+    return Run(name, MODEL, steps, *dtypes, backend=backend, hyper=hyper)
 
 
 def replayed(work: Callable[[], Any]) -> Callable[[], Any]:
@@ -156,13 +164,14 @@ class Captured:
 
 
 @each_width
-@each
-def test_replays_are_as_steps(name: str, dtype: torch.dtype) -> None:
-    run = model(name, 6, dtype).take(0, 2)
+@each_in_both
+def test_replays_are_as_steps(name: str, backend: str, dtype: torch.dtype) -> None:
+    run = model(name, 6, dtype, backend=backend).take(0, 2)
     replay = Captured(run)
     for grads in run.grads[2:]:
         replay(grads)
-    assert_all_same(run.outcome(), model(name, 6, dtype).take().outcome())
+    expected = model(name, 6, dtype, backend=backend).take()
+    assert_all_same(run.outcome(), expected.outcome())
 
 
 @pytest.mark.parametrize("count", [130, 1300])
@@ -182,10 +191,10 @@ def test_a_graph_of_many_tensors_and_groups(count: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@each
-def test_replays_read_lr(name: str, dtype: torch.dtype) -> None:
+@each_in_both
+def test_replays_read_lr(name: str, backend: str, dtype: torch.dtype) -> None:
     rates = torch.tensor([0.1, 0.03, 0.2, 0.001, 0.05], dtype=dtype)
-    run, expected = model(name, 5), model(name, 5)
+    run, expected = (model(name, 5, backend=backend) for _ in range(2))
     lrs = [rates[0].to(DEVICE, copy=True) for _ in run.optimizer.param_groups]
     for group, lr in zip(run.optimizer.param_groups, lrs, strict=True):
         group["lr"] = lr
@@ -200,10 +209,10 @@ def test_replays_read_lr(name: str, dtype: torch.dtype) -> None:
     assert_all_same(run.outcome(), expected.outcome())
 
 
-@each
-def test_replays_read_grad_scale_and_found_inf(name: str) -> None:
+@each_in_both
+def test_replays_read_grad_scale_and_found_inf(name: str, backend: str) -> None:
     scales = [(2.0**16, 0.0), (4.0, 1.0), (4.0, 0.0), (0.5, 1.0), (2.0**-3, 0.0)]
-    run, expected = model(name, 6), model(name, 6)
+    run, expected = (model(name, 6, backend=backend) for _ in range(2))
     scale, found_inf = torch.ones(1, device=DEVICE), torch.zeros((), device=DEVICE)
     run.optimizer.grad_scale, run.optimizer.found_inf = scale, found_inf
     replay = Captured(run.take(0, 1))
@@ -220,11 +229,11 @@ def test_replays_read_grad_scale_and_found_inf(name: str) -> None:
     assert_all_same(run.outcome(), expected.outcome())
 
 
-@each
-def test_steps_between_replays(name: str) -> None:
+@each_in_both
+def test_steps_between_replays(name: str, backend: str) -> None:
     """A replay does what was captured, and a step what holds when it is taken: other numbers,
     gradients at other addresses, or none."""
-    run, expected = model(name, 9), model(name, 9)
+    run, expected = (model(name, 9, backend=backend) for _ in range(2))
     captured = {key: typical(name)[key] for key in ("lr", "weight_decay")}
     now = {"lr": captured["lr"] / 3, "weight_decay": captured["weight_decay"] + 0.1}
     replay = Captured(run.take(0, 1))
@@ -246,10 +255,11 @@ def test_steps_between_replays(name: str) -> None:
         assert_all_same(run.outcome(), expected.outcome())
 
 
-def test_two_graphs_with_gradients_of_two_dtypes() -> None:
+@native_and_triton
+def test_two_graphs_with_gradients_of_two_dtypes(backend: str) -> None:
     """Each has a table of its own, of which the optimizer knows but the last."""
     narrow, wide = torch.bfloat16, torch.float32
-    run, expected = model("AdamSRT", 8, narrow), model("AdamSRT", 8, narrow)
+    run, expected = (model("AdamSRT", 8, narrow, backend=backend) for _ in range(2))
     for t in (1, 3, 4, 7):
         run.grads[t] = expected.grads[t] = [g.to(wide) for g in run.grads[t]]
     replays = {}
@@ -273,10 +283,12 @@ def test_two_graphs_with_gradients_of_two_dtypes() -> None:
     ],
     ids=["no-step-before", "not-capturable", "first-step", "other-gradients"],
 )
+@native_and_triton
 def test_what_cannot_be_captured_is_refused(
-    capturable: bool, steps_before: int, grad_dtype: torch.dtype, what: str
+    capturable: bool, steps_before: int, grad_dtype: torch.dtype, what: str, backend: str
 ) -> None:
-    runs = [model("AdamSRT", 3, torch.bfloat16, capturable=capturable) for _ in range(2)]
+    options: dict[str, Any] = {"backend": backend, "capturable": capturable}
+    runs = [model("AdamSRT", 3, torch.bfloat16, **options) for _ in range(2)]
     for run in runs:
         run.grads[steps_before:] = [[g.to(grad_dtype) for g in s] for s in run.grads[steps_before:]]
     run, expected = runs
@@ -289,9 +301,9 @@ def test_what_cannot_be_captured_is_refused(
 
 
 @only_on_gpu
-@each
-def test_an_abandoned_capture_changes_nothing(name: str) -> None:
-    run = model(name, 4).take(0, 2)
+@each_in_both
+def test_an_abandoned_capture_changes_nothing(name: str, backend: str) -> None:
+    run = model(name, 4, backend=backend).take(0, 2)
 
     def work() -> None:
         run.optimizer.step()
@@ -299,14 +311,15 @@ def test_an_abandoned_capture_changes_nothing(name: str) -> None:
 
     with pytest.raises(ZeroDivisionError):
         replayed(work)
-    assert_all_same(run.take(2).outcome(), model(name, 4).take().outcome())
+    expected = model(name, 4, backend=backend).take()
+    assert_all_same(run.take(2).outcome(), expected.outcome())
 
 
 @only_on_gpu
-@each
-def test_a_graph_outlives_its_optimizer(name: str) -> None:
+@each_in_both
+def test_a_graph_outlives_its_optimizer(name: str, backend: str) -> None:
     """As long as the weights and the state that it writes do."""
-    run = model(name, 4).take(0, 1)
+    run = model(name, 4, backend=backend).take(0, 1)
     replay, outcome, grads = Captured(run), run.outcome(), run.grads
     optimizer = weakref.ref(run.optimizer)
     del run.optimizer
@@ -317,7 +330,7 @@ def test_a_graph_outlives_its_optimizer(name: str) -> None:
     junk = [torch.full((size,), 0xFF, dtype=torch.uint8, device=DEVICE) for size in sizes]
     for of_step in grads[1:]:
         replay(of_step)
-    assert_all_same(outcome, model(name, 4).take().outcome())
+    assert_all_same(outcome, model(name, 4, backend=backend).take().outcome())
     assert all(bool((t == 0xFF).all()) for t in junk)
 
 
@@ -344,11 +357,11 @@ class Scaled:
 
 @pytest.mark.parametrize("captured", [False, True], ids=["eager", "captured"])
 @pytest.mark.parametrize("unscales", [False, True], ids=["scaled", "unscaled"])
-@each
-def test_grad_scaler(name: str, unscales: bool, captured: bool) -> None:
+@each_in_both
+def test_grad_scaler(name: str, backend: str, unscales: bool, captured: bool) -> None:
     """A run with an infinity, the step of which is skipped, and without any wait; also whole
     iterations in a graph."""
-    run, expected = model(name, 6), model(name, 6)
+    run, expected = (model(name, 6, backend=backend) for _ in range(2))
     grads = [torch.empty_like(p) for p in run.params]
     iterate = iteration = Scaled(run, grads, unscales)
     scales = []

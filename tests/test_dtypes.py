@@ -11,6 +11,8 @@ from stepping import make, random, random_grads, run, take_steps
 
 HALVES = [torch.bfloat16, torch.float16]
 
+pytestmark = pytest.mark.interpreted
+
 
 @pytest.mark.parametrize("shape", [(6, 27), (33,)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES], ids=str)

@@ -32,6 +32,7 @@ def norms(w: Tensor) -> Tensor:
     return w.double().flatten(1).norm(dim=1)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", MOMENT)
 def test_transported_moment_is_tangent(name: str, dtype: torch.dtype, backend: str) -> None:
@@ -94,6 +95,7 @@ def directions_apart(
 ADAM_LIKE = {"lr": 0.05, "betas": (0.9, 0.99), "eps": 0.0}
 
 
+@pytest.mark.interpreted
 def test_state_and_path_depend_on_directions_only_under_rescale_and_transport(
     backend: str,
 ) -> None:
@@ -114,6 +116,7 @@ def test_less_than_rescale_and_transport_depends_on_radii(name: str, backend: st
     assert apart > 0.1
 
 
+@pytest.mark.interpreted
 def test_sgdmrt_depends_on_directions_only(backend: str) -> None:
     hyper = {"lr": 0.05, "momentum": 0.9}
     apart, a, b, state_a, states_b = directions_apart("SGDMRT", 2, backend, hyper)
@@ -124,6 +127,7 @@ def test_sgdmrt_depends_on_directions_only(backend: str) -> None:
     assert error(b_b, b_a) <= IDENTITY[torch.float64]
 
 
+@pytest.mark.interpreted
 def test_eps_is_absolute(backend: str) -> None:
     """At |w|^2 = eps the rescaling halves S, and the transport m, at every step."""
     p = random(6, 20, seed=4)
@@ -139,6 +143,7 @@ def test_eps_is_absolute(backend: str) -> None:
     assert error(state["exp_avg_sq"], halved) <= IDENTITY[torch.float32]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("name", ["AdamS", "AdamST", "AdamSRT", "SGDMRT"])
 def test_a_segment_that_starts_at_zero(name: str, backend: str) -> None:
     w0 = random(4, 9, seed=6)
@@ -158,6 +163,7 @@ def test_a_segment_that_starts_at_zero(name: str, backend: str) -> None:
         assert error(state["exp_avg_sq"][1, 0], s) <= IDENTITY[torch.float32]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("name", ["AdamST", "AdamSRT", "SGDMRT"])
 def test_a_segment_that_lands_on_zero(name: str, backend: str) -> None:
     """The numbers are chosen so that the step from w along g = w or 2w is exactly -w."""
@@ -187,6 +193,7 @@ def test_a_segment_that_lands_on_zero(name: str, backend: str) -> None:
 LEFT = [0.5, 0.2, 0.1, 1e-2, 1e-3]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(
     ("rows", "dim", "lay", "left"),
@@ -223,6 +230,7 @@ def test_a_step_that_nearly_cancels_the_weight(
         assert_close_to_oracle(name, w0, grads[:steps], p, state, **hyper)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("dampening", [0.0, 0.25])
 def test_dampening_scales_the_first_gradient(dampening: float, backend: str) -> None:
     """Where torch.optim.SGD takes it whole; from the second step on they agree."""
@@ -238,6 +246,7 @@ def test_dampening_scales_the_first_gradient(dampening: float, backend: str) -> 
     assert error(state["momentum_buffer"], expected) <= IDENTITY[torch.float32]
 
 
+@pytest.mark.interpreted
 def test_the_angle_of_a_step(backend: str) -> None:
     """tan(theta) = lr/(r nu) |c_perp| / (1 - lr <c,u>/(r nu)), exactly, for AdamS."""
     lr, beta1, beta2, eps = 0.05, 0.9, 0.99, 1e-3

@@ -13,6 +13,8 @@ from stepping import make, random, random_grads, take_steps
 
 BAD = [math.nan, math.inf, -math.inf]
 
+pytestmark = pytest.mark.interpreted
+
 
 @pytest.mark.parametrize("lay", [contiguous, permuted(1, 0)], ids=["rows", "columns"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)

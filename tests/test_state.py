@@ -162,6 +162,7 @@ DISTURBANCES = [
 ]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda f: f.__name__)
 @each
@@ -176,6 +177,7 @@ def test_the_run_goes_on_bitwise(
         assert all(float(optimizer.state[p]["step"]) == STEPS for p in params)
 
 
+@pytest.mark.interpreted
 @each
 def test_a_parameter_may_change_its_layout(name: str, backend: str) -> None:
     """Sums are taken in another order then, so not to the bit."""
@@ -202,6 +204,7 @@ def test_deep_copies_are_independent(name: str, backend: str) -> None:
     assert_ends_alike(params, twins)
 
 
+@pytest.mark.interpreted
 @each
 def test_state_can_be_cleared_to_start_afresh(name: str, backend: str) -> None:
     optimizer, params, rest = half_way(name, backend)
@@ -216,6 +219,7 @@ def test_state_can_be_cleared_to_start_afresh(name: str, backend: str) -> None:
         assert all(float(optimizer.state[p]["step"]) == len(rest) for p in params)
 
 
+@pytest.mark.interpreted
 @each
 def test_values_written_into_state_count(name: str, backend: str) -> None:
     """State is the user's: no copy is kept elsewhere."""
@@ -308,6 +312,7 @@ def test_sgdmrt_without_momentum_keeps_no_state(backend: str) -> None:
     assert not state
 
 
+@pytest.mark.interpreted
 def test_sgdmrt_momentum_may_be_switched_on(backend: str) -> None:
     w0, grads = random(4, 5, seed=2), random_grads((4, 5), 4)
     p = w0.clone()

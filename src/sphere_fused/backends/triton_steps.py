@@ -80,14 +80,16 @@ def shape_of(dim: int, inner: int, size: int, vector: int, holds_gradient: bool)
     if dim == 1:
         return Shape(sizes.single, 1, held=True, across=True, vector=vector, single=True)
     cols = max(power_of_two(dim), SHORTEST_ROW)
+    several = sizes.rows // (2 if holds_gradient else 1)
     if inner > 1:
         rows = min(power_of_two(inner), ACROSS)
-        held = rows * cols <= sizes.chunk
-        cols = cols if held else sizes.chunk // rows
+        most = min(sizes.chunk, several // 2)
+        held = rows * cols <= most
+        cols = cols if held else most // rows
         return Shape(rows, cols, held=held, across=True, vector=vector, single=False)
     if cols > sizes.row:
         return Shape(1, sizes.chunk, held=False, across=False, vector=vector, single=False)
-    rows = max(sizes.rows // (2 if holds_gradient else 1) // cols, 1)
+    rows = max(several // cols, 1)
     return Shape(rows, cols, held=True, across=False, vector=vector, single=False)
 
 
@@ -279,9 +281,7 @@ class Steps:
 
     def __call__(self, hypers: list[GroupHyper]) -> None:
         if self._device.type == "cpu":
-            hypers = [hyper.on(self._device) for hyper in hypers]
-            if hypers[0].found_inf == 0.0:
-                self._step(hypers, capturing=False)
+            self._step(hypers, capturing=False)
             return
         with torch.cuda.device(self._device):
             self._step(hypers, torch.cuda.is_current_stream_capturing())

@@ -1,0 +1,232 @@
+"""The Triton backend in Triton's interpreter: every shape a program may hold, and the host's side.
+
+What is compiled is looked at in test_triton_compiled.py. Tests marked `interpreted` in other files
+run on this backend as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import pytest
+import torch
+from cases import ALL, IDS, OPTIMIZERS, typical
+from layouts import LAYOUTS, permuted
+from oracles.tolerance import assert_close_to_oracle
+from stepping import assert_unchanged, make, random, random_grads, snapshot, take_steps
+
+from sphere_fused.backends import triton
+
+if not triton.interpreted():
+    pytest.skip("on a GPU, test_cuda.py runs these kernels", allow_module_level=True)
+if triton.installed():
+    pytest.skip(triton.installed(), allow_module_level=True)
+
+from sphere_fused.backends import triton_steps
+from sphere_fused.backends.triton_steps import SIZES, pieces_of, shape_of
+
+DTYPES = [
+    (torch.float32, torch.float32),
+    (torch.float64, torch.float64),
+    (torch.float64, torch.float32),
+    (torch.bfloat16, torch.bfloat16),
+    (torch.bfloat16, torch.float32),
+    (torch.float16, torch.float16),
+    (torch.float16, torch.float32),
+]
+# Filters, an odd matrix, and tensors that are stepped by Adam or SGD.
+MODEL = [(6, 5, 3, 3), (9, 27), (33,), (4, 1), ()]
+# Lengths of rows on both sides of every size in the tables: with loads of 16 bytes, and without.
+LENGTHS = [2, 3, 4, 5, 8, 16, 17, 64, 256, 257, 511, 512, 513, 1023, 1024, 1025, 2048, 2052, 2053]
+
+
+def step_all(
+    name: str, start: list[torch.Tensor], steps: int, grad_dtype: torch.dtype, **hyper: Any
+) -> None:
+    """Step tensors in one plan, and compare each with the oracle."""
+    grads = [random_grads(w.shape, steps, grad_dtype, seed=100 * i) for i, w in enumerate(start)]
+    params = [w.clone() for w in start]
+    optimizer = make(name, params, "triton", **hyper)
+    take_steps(optimizer, params, list(zip(*grads, strict=True)))
+    for w0, of_param, p in zip(start, grads, params, strict=True):
+        assert_close_to_oracle(name, w0, of_param, p, optimizer.state[p], **hyper)
+
+
+@pytest.mark.parametrize(("name", "case", "hyper"), ALL, ids=IDS)
+def test_cases(name: str, case: str, hyper: dict[str, Any]) -> None:
+    start = [random(*shape, seed=i) for i, shape in enumerate(MODEL)]
+    step_all(name, start, 3, torch.float32, **hyper)
+
+
+@pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=str)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_dtypes(name: str, dtype: torch.dtype, grad_dtype: torch.dtype) -> None:
+    start = [random(*shape, seed=i, dtype=dtype) for i, shape in enumerate(MODEL)]
+    step_all(name, start, 3, grad_dtype, **typical(name))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_lengths_of_rows(name: str, dtype: torch.dtype) -> None:
+    start = [random(3, n, seed=n, dtype=dtype) for n in LENGTHS]
+    step_all(name, start, 2, dtype, **typical(name))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_columns(name: str) -> None:
+    # Few and many, short and long, in one block and in several.
+    lengths = [(2, 3), (9, 5), (31, 40), (32, 64), (33, 33), (100, 12), (1100, 7)]
+    start = [random(*shape, seed=i) for i, shape in enumerate(lengths)]
+    step_all(name, start, 2, torch.float32, **typical(name), channel_dims=(1,))
+    across = [random(4, n, m, seed=n) for n, m in ((3, 5), (40, 33))]
+    step_all(name, across, 2, torch.float32, **typical(name), channel_dims=(0, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_layouts_side_by_side(name: str, dtype: torch.dtype) -> None:
+    layouts = [layout for layout in LAYOUTS if layout.blocks]
+    start = [random(*a.shape, seed=i, dtype=dtype) for i, a in enumerate(layouts)]
+    grads = [random_grads(a.shape, 2, dtype, seed=100 * i) for i, a in enumerate(layouts)]
+    params = [a.make(w.clone()) for a, w in zip(layouts, start, strict=True)]
+    groups = [
+        {"params": [p], "channel_dims": a.channel_dims}
+        for a, p in zip(layouts, params, strict=True)
+    ]
+    hyper = typical(name)
+    optimizer = make(name, groups, "triton", **hyper)
+    laid_out = [[a.make(g) for g in of] for a, of in zip(layouts, grads, strict=True)]
+    take_steps(optimizer, params, list(zip(*laid_out, strict=True)))
+    for a, w0, of, p in zip(layouts, start, grads, params, strict=True):
+        dims = {**hyper, "channel_dims": a.channel_dims}
+        assert_close_to_oracle(name, w0, of, p, optimizer.state[p], **dims)
+
+
+@pytest.mark.parametrize("offset", [1, 2, 4])
+@pytest.mark.parametrize("whose", ["weight", "gradient", "state"])
+def test_addresses_that_are_not_aligned(whose: str, offset: int) -> None:
+    def shifted(t: torch.Tensor) -> torch.Tensor:
+        room = t.new_zeros(t.numel() + offset)
+        room[offset:] = t.flatten()
+        return room[offset:].view_as(t)
+
+    w0, grads = random(5, 64, seed=1), random_grads((5, 64), 3)
+    p = shifted(w0) if whose == "weight" else w0.clone()
+    optimizer = make("AdamSRT", [p], "triton")
+    for t, g in enumerate(grads):
+        p.grad = shifted(g) if whose == "gradient" else g
+        optimizer.step()
+        if whose == "state" and t == 0:
+            optimizer.state[p]["exp_avg"] = shifted(optimizer.state[p]["exp_avg"])
+    assert_close_to_oracle("AdamSRT", w0, grads, p, optimizer.state[p])
+
+
+def test_every_kind_of_shape_is_among_those_tested() -> None:
+    kinds = set()
+    for n in LENGTHS:
+        for size, vector in ((4, 4), (4, 8), (8, 2)):
+            s = shape_of(n, 1, size, vector, False)
+            kinds.add((size, s.vector > 1, s.held, s.rows > 1))
+    for size in (4, 8):
+        for wide in (True, False):
+            assert {(size, wide, True, True), (size, wide, False, False)} <= kinds
+            assert SIZES[size, wide].row < max(LENGTHS)
+
+
+@pytest.mark.parametrize("inner", [1, 2, 40, 10**6])
+@pytest.mark.parametrize("dim", [1, 2, 9, 768, 1025, 50257, 10**9])
+@pytest.mark.parametrize("outer", [1, 3, 50257])
+def test_pieces_cover_every_segment_once(outer: int, dim: int, inner: int) -> None:
+    if dim == 1:  # as the layout has it
+        outer, inner = 1, outer * inner
+    for size, vector in ((4, 4), (4, 1), (8, 2), (8, 1)):
+        s = shape_of(dim, inner, size, vector, False)
+        pieces = pieces_of(s, outer, inner)
+        per_block = -(-inner // s.rows) if s.across else pieces
+        covered = outer * inner if s.across else per_block * s.rows
+        assert covered >= outer * inner
+        assert pieces * s.rows < outer * inner + s.rows * (outer if s.across else 1)
+        assert s.rows * s.cols <= 2**15, "a shape's logarithms have four bits"
+        assert not s.held or s.cols >= dim
+        assert s.code() < 2**15
+
+
+def test_one_launch_for_all_tensors_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = []
+    call = triton_steps.Launch.__call__
+    monkeypatch.setattr(
+        triton_steps.Launch, "__call__", lambda self: (launched.append(self), call(self))
+    )
+    params = [random(*shape, seed=i) for i, shape in enumerate(MODEL)]
+    optimizer = make(
+        "AdamSRT", [{"params": [p], "lr": 0.1 / (i + 1)} for i, p in enumerate(params)]
+    )
+    for group in optimizer.param_groups:
+        group["backend"] = "triton"
+    take_steps(optimizer, params, [[torch.ones_like(p) for p in params]])
+    assert len(launched) == 2  # the first begins the step
+
+
+def test_only_asked_for_on_a_cpu(caplog: pytest.LogCaptureFixture) -> None:
+    p = random(7, 9, seed=1)[:, ::2]
+    optimizer = make("AdamSRT", [p])
+    with caplog.at_level(logging.DEBUG, logger="sphere_fused"):
+        take_steps(optimizer, [p], [[torch.ones_like(p)]])
+    assert "reference steps 1 of 1" in caplog.text
+    p = permuted(1, 0, 2)(random(6, 5, 7, seed=1))
+    with pytest.raises(RuntimeError, match=r"triton: shape .* does not lie in memory as blocks"):
+        make("AdamSRT", [p], "triton")
+
+
+def test_why_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    (reason,) = triton.unavailable(torch.device("cuda"))
+    assert re.fullmatch(r"torch .* finds no GPU", reason)
+    (reason,) = triton.unavailable(torch.device("xpu"))
+    assert "has not been tried on xpu" in reason
+    monkeypatch.delenv("TRITON_INTERPRET")
+    (reason,) = triton.unavailable(torch.device("cpu"))
+    assert "set TRITON_INTERPRET=1" in reason
+
+
+def test_without_triton_and_with_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton.installed.cache_clear()
+    monkeypatch.setattr("triton.__version__", "3.3.1")
+    assert "Triton 3.3.1 is too old: 3.4 or newer" in triton.installed()
+    triton.installed.cache_clear()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install triton" in triton.installed()
+    monkeypatch.undo()
+    triton.installed.cache_clear()
+    assert triton.installed() == ""
+
+
+def test_nothing_changes_when_a_gradient_is_refused() -> None:
+    params = [random(4, 8, seed=1), random(4, 8, seed=2)]
+    optimizer = make("AdamSRT", params, "triton")
+    take_steps(optimizer, params, [[torch.ones(4, 8)] * 2])
+    params[1].grad = params[0]
+    before = snapshot(optimizer)
+    with pytest.raises(RuntimeError, match="overlaps"):
+        optimizer.step()
+    assert_unchanged(optimizer, before)
+
+
+def test_gradients_that_come_go_and_change_their_dtype() -> None:
+    w0 = [random(5, 8, seed=i, dtype=torch.bfloat16) for i in range(3)]
+    params = [w.clone() for w in w0]
+    optimizer = make("AdamSRT", params, "triton")
+    g16 = random_grads((5, 8), 4, torch.bfloat16)
+    g32 = [g.float() for g in g16]
+    grads = [
+        [g16[0], None, g16[0]],
+        [g32[1], g16[1], None],
+        [None, g32[2], g16[2]],
+        [g16[3], g16[3], g32[3]],
+    ]
+    for of_this_step in grads:
+        optimizer.zero_grad()
+        take_steps(optimizer, params, [of_this_step])
+    for w, p, of_param in zip(w0, params, zip(*grads, strict=True), strict=True):
+        assert_close_to_oracle("AdamSRT", w, list(of_param), p, optimizer.state[p])

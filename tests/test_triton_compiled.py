@@ -1,0 +1,103 @@
+"""What Triton makes of the kernels for GPUs that are not here, in every version from 3.4 on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases import OPTIMIZERS
+
+from sphere_fused.backends import triton
+
+if triton.installed():
+    pytest.skip(triton.installed(), allow_module_level=True)
+
+import triton as installed
+
+TESTS = Path(__file__).parent
+# The newest of each minor version, besides the one that is installed.
+VERSIONS = ["3.4.0", "3.5.1", "3.6.0", "3.7.1", "3.8.0"]
+# Three programs of 256 threads share the 65,536 registers of a multiprocessor; two where numbers
+# take 8 bytes. AMD has as many for 2,048 lanes of 512 threads each.
+MOST_REGISTERS = {"float32": 80, "bfloat16": 80, "float16": 80, "float64": 128}
+# Of 7 kinds of tensor, at least three reads and two writes of 16 bytes each; half where some of
+# the numbers take 2 bytes.
+FEWEST_WIDE = {"float32": 50, "bfloat16": 30, "float16": 30, "float64": 50}
+OLDEST_FOR_AMD = (3, 6)
+
+
+def run(script: str, *arguments: str, cache: Path, version: Path | None = None) -> str:
+    """Run a script of this folder where Triton compiles; nothing may be printed as a warning."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    paths = [str(version)] if version else []
+    paths += [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), "TRITON_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-W", "error::DeprecationWarning:sphere_fused", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=TESTS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr == "", "a warning at import or first step"
+    return done.stdout
+
+
+def compiled(jobs: list[list[Any]], cache: Path, version: Path | None = None) -> Iterator[Any]:
+    for line in run("triton_compile.py", json.dumps(jobs), cache=cache, version=version).split(
+        "\n"
+    ):
+        if line:
+            yield json.loads(line)
+
+
+def check(row: dict[str, Any]) -> None:
+    _, dtype, target, _ = row["job"]
+    assert row["stack"] == 0, "something is spilled"
+    assert target == "hip" or row["registers"] <= MOST_REGISTERS[dtype]
+    if row["shapes"] == "wide":
+        assert row["wide"] >= FEWEST_WIDE[dtype]
+    assert row["rounds"] or target == "hip", "numbers are cut off where they should be rounded"
+
+
+def test_every_rule_and_dtype_and_architecture(tmp_path: Path) -> None:
+    jobs = [[name, "float32", "cuda", 90] for name in OPTIMIZERS]
+    jobs += [["AdamSRT", dtype, "cuda", 90] for dtype in ("bfloat16", "float16", "float64")]
+    jobs += [["AdamSRT", "float32", *target] for target in (("cuda", 80), ("cuda", 100))]
+    jobs += [["AdamSRT", "float32", "hip", "gfx942"]]
+    rows = list(compiled(jobs, tmp_path))
+    assert len(rows) == 3 * len(jobs)
+    for row in rows:
+        check(row)
+
+
+def test_the_first_step_compiles_two_kernels_and_says_so(tmp_path: Path) -> None:
+    row = next(compiled([["AdamSRT", "float32", "cuda", 90]], tmp_path))
+    assert row["loaded"] == ["begin", "step_all"]
+    assert row["launches"] == 4  # of two steps
+    said = [m for m in row["messages"] if "Triton's kernel" in m]
+    assert [m.split()[2] for m in said] == ["begin", "step_all"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_other_versions(version: str, tmp_path: Path) -> None:
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        pytest.skip(f"there is no Triton {version} for {platform.system()} {platform.machine()}")
+    if installed.__version__.startswith(version.rsplit(".", 1)[0]):
+        pytest.skip(f"Triton {installed.__version__} is installed, and the other tests are of it")
+    folder = tmp_path / "triton"
+    fetch = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+    done = subprocess.run(
+        [*fetch, str(folder), f"triton=={version}"], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        pytest.skip(f"pip cannot fetch Triton {version}: {done.stderr.strip()[-200:]}")
+    jobs = [["AdamSRT", "float32", "cuda", arch] for arch in (80, 90, 100)]
+    if tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_FOR_AMD:
+        jobs.append(["AdamSRT", "float32", "hip", "gfx942"])
+    for row in compiled(jobs, tmp_path / "cache", folder):
+        check(row)
+    run("triton_interpret.py", version, cache=tmp_path / "cache", version=folder)

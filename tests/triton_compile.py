@@ -1,0 +1,111 @@
+"""Compiles a step's kernels for GPUs that are not here, and tells as JSON what became of them.
+
+    python triton_compile.py '[["AdamSRT", "float32", "cuda", 90], ...]'
+
+A script, because Triton compiles in processes without TRITON_INTERPRET only, and to be run with
+other versions of Triton. Nothing is launched.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+import triton_stub
+from cases import typical
+
+import sphere_fused
+from sphere_fused.backends import triton as backend
+
+# Rows of every shape with wide loads, with narrow ones, then single elements and columns.
+WIDE = [(64, 16), (64, 64), (64, 512), (64, 1024), (64, 2048), (2, 8192), (64,)]
+NARROW = [(4, 9), (4, 27), (4, 147), (4, 999), (4, 5001), (63,)]
+COLUMNS = [(9, 40), (900, 40), (9, 33), (900, 33)]
+
+
+def resources(kernel: Any) -> dict[str, int]:
+    """Registers and bytes of stack per thread."""
+    if "amdgcn" in kernel.asm:
+        text = kernel.asm["amdgcn"]
+        found = (
+            re.search(r"\.vgpr_count:\s*(\d+)", text),
+            re.search(r"\.private_segment_fixed_size:\s*(\d+)", text),
+        )
+    else:
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+            Path(cubin.name).write_bytes(kernel.asm["cubin"])
+            folder = Path(triton.__file__).parent / "backends/nvidia/bin"
+            command = [str(folder / "cuobjdump"), "-res-usage", cubin.name]
+            text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = re.search(r"REG:(\d+)", text), re.search(r"STACK:(\d+)", text)
+    registers, stack = (int(each[1]) for each in found if each)
+    return {"registers": registers, "stack": stack}
+
+
+def accesses(kernel: Any) -> dict[str, int]:
+    """How many loads and stores there are of 16 bytes, and others."""
+    if "amdgcn" in kernel.asm:
+        found = re.findall(r"(?:global|flat|buffer)_(?:load|store)_(\w+)", kernel.asm["amdgcn"])
+        wide = sum(name.startswith("dwordx4") for name in found)
+    else:
+        found = re.findall(r"(?:ld|st)\.global[\w.]*", kernel.asm["ptx"])
+        wide = sum(name.endswith(("v4.b32", "v2.b64")) for name in found)
+    return {"wide": wide, "narrow": len(found) - wide}
+
+
+def compiled_since(before: set[str]) -> list[Any]:
+    from sphere_fused.backends import triton_kernels
+
+    kernels = []
+    for function in (triton_kernels.begin, triton_kernels.step_all):
+        for caches in function.device_caches.values():
+            kernels += [k for k in caches[0].values() if k.hash not in before]
+    return kernels
+
+
+def main(jobs: list[list[Any]]) -> None:
+    messages: list[str] = []
+    handler = logging.Handler(logging.DEBUG)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("sphere_fused").addHandler(handler)
+    logging.getLogger("sphere_fused").setLevel(logging.DEBUG)
+    backend.unavailable = lambda device: []
+    seen: set[str] = set()
+    for name, dtype, target, arch in jobs:
+        for shapes in (WIDE, NARROW, COLUMNS):
+            messages.clear()
+            driver = triton_stub.install(target, arch, 64 if target == "hip" else 32)
+            params = [torch.randn(s).to(getattr(torch, dtype)) for s in shapes]
+            for p in params:
+                p.grad = torch.randn_like(p)
+            hyper = {**typical(name), "channel_dims": (1,) if shapes is COLUMNS else (0,)}
+            optimizer = getattr(sphere_fused, name)(params, backend="triton", **hyper)
+            optimizer.step()
+            loaded = list(driver.loaded)
+            optimizer.step()
+            kernels = compiled_since(seen)
+            seen |= {k.hash for k in kernels}
+            (step,) = (k for k in kernels if k.name == "step_all")
+            row = {
+                "job": [name, dtype, target, arch],
+                "shapes": "wide" if shapes is WIDE else "narrow" if shapes is NARROW else "columns",
+                "loaded": loaded,
+                "launches": len(driver.launches),
+                "messages": list(messages),
+                **resources(step),
+                **accesses(step),
+                "rounds": "cvt.rn" in step.asm.get("ptx", ""),
+            }
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
