@@ -42,12 +42,6 @@ example = imported()
 AngularAdam = example.AngularAdam
 
 
-@pytest.fixture(params=["reference", "triton"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Those that step any rule."""
-    return skip_unless_available(request.param)
-
-
 @pytest.mark.parametrize("interpret", [False, True])
 def test_the_example_runs(interpret: bool, tmp_path: Path) -> None:
     environment = {**os.environ, "TRITON_INTERPRET": str(int(interpret))}
@@ -75,12 +69,12 @@ def test_the_example_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_its_angles_do_not_depend_on_norms(backend: str, dtype: torch.dtype) -> None:
+def test_its_angles_do_not_depend_on_norms(open_backend: str, dtype: torch.dtype) -> None:
     """Weights ten times as long, with the gradients of a loss that does not notice, turn alike."""
     ends = []
     for scale in (1.0, 10.0):
         w = random(6, 27, seed=1, dtype=dtype).mul_(scale)
-        optimizer = AngularAdam([w], lr=0.05, eps=0.0, radius=3.0, backend=backend)
+        optimizer = AngularAdam([w], lr=0.05, eps=0.0, radius=3.0, backend=open_backend)
         for g in random_grads(w.shape, 10, dtype):
             w.grad = g / torch.linalg.vector_norm(w, dim=1, keepdim=True)
             optimizer.step()
@@ -101,12 +95,12 @@ def stepped(optimizer: Optimizer, steps: int = 3, seed: int = 50) -> None:
         optimizer.step()
 
 
-def test_groups_have_radii_of_their_own(backend: str) -> None:
+def test_groups_have_radii_of_their_own(open_backend: str) -> None:
     together, alone = pair(), pair()
     optimizer = AngularAdam(
         [{"params": together[:1], "radius": 4.0}, {"params": together[1:]}],
         radius=2.0,
-        backend=backend,
+        backend=open_backend,
     )
     later = random(3, 5, seed=9)
     optimizer.add_param_group({"params": [later], "radius": 0.5})
@@ -115,17 +109,17 @@ def test_groups_have_radii_of_their_own(backend: str) -> None:
 
     alone.append(random(3, 5, seed=9))
     for i, (p, radius) in enumerate(zip(alone, (4.0, 2.0, 0.5), strict=True)):
-        single = AngularAdam([p], radius=radius, backend=backend)
+        single = AngularAdam([p], radius=radius, backend=open_backend)
         stepped(single, seed=50 + i)
     for p, q in zip([*together, later], alone, strict=True):
         assert_same(p, q)
 
 
-def test_a_radius_may_change_between_steps(backend: str) -> None:
+def test_a_radius_may_change_between_steps(open_backend: str) -> None:
     p, q = random(2, 9, seed=1), random(2, 9, seed=1)
-    changing = AngularAdam([p], radius=1.0, backend=backend)
+    changing = AngularAdam([p], radius=1.0, backend=open_backend)
     stepped(changing)
-    loaded = AngularAdam([q], radius=5.0, backend=backend)
+    loaded = AngularAdam([q], radius=5.0, backend=open_backend)
     q.copy_(p)
     state = copy.deepcopy(changing.state_dict())
     state["param_groups"][0]["radius"] = 5.0
@@ -136,12 +130,12 @@ def test_a_radius_may_change_between_steps(backend: str) -> None:
     assert_same(p, q)
 
 
-def test_checkpoints_carry_the_radius(backend: str) -> None:
+def test_checkpoints_carry_the_radius(open_backend: str) -> None:
     params = pair()
-    optimizer = AngularAdam(params, radius=2.5, backend=backend)
+    optimizer = AngularAdam(params, radius=2.5, backend=open_backend)
     stepped(optimizer)
     copies = [p.clone() for p in params]
-    other = AngularAdam(copies, radius=7.0, backend=backend)
+    other = AngularAdam(copies, radius=7.0, backend=open_backend)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     assert other.param_groups[0]["radius"] == 2.5
     stepped(optimizer, seed=99)
@@ -161,8 +155,8 @@ def test_a_checkpoint_without_a_radius_leaves_the_one_here() -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
-def test_copies_go_on_alike(copied, backend: str) -> None:
-    optimizer = AngularAdam(pair(), radius=2.5, backend=backend)
+def test_copies_go_on_alike(copied, open_backend: str) -> None:
+    optimizer = AngularAdam(pair(), radius=2.5, backend=open_backend)
     stepped(optimizer)
     other = copied(optimizer)
     assert type(other) is AngularAdam
@@ -269,12 +263,12 @@ def test_native_does_not_step_a_rule_for_its_name(native: str) -> None:
         Impostor([random(2, 9, seed=1)], radius=0.1, backend=native)
 
 
-def test_adamg_takes_hyperparameters_of_its_own(backend: str) -> None:
+def test_adamg_takes_hyperparameters_of_its_own(open_backend: str) -> None:
     class Mine(sf.AdamG):
         rule = Rule("mine", sf.AdamG.rule.step, direction="previous", own=("radius",))
 
     params, same = pair(), pair()
-    stepped(Mine(params, radius=1.0, backend=backend))
-    stepped(sf.AdamG(same, backend=backend))
+    stepped(Mine(params, radius=1.0, backend=open_backend))
+    stepped(sf.AdamG(same, backend=open_backend))
     for p, q in zip(params, same, strict=True):
         assert_same(p, q)
