@@ -48,8 +48,8 @@ class Sizes(NamedTuple):
     chunk: int  # of longer ones at a time
 
 
-# By the bytes of a number of the arithmetic and by whether loads are 16 bytes wide: as much as
-# leaves room for 1,024 threads on a multiprocessor. `make tune` compares others.
+# By the bytes of a number of the arithmetic and by whether loads are 16 bytes wide. `make tune`
+# compares others.
 SIZES = {
     (4, True): Sizes(single=2048, rows=2048, row=2048, chunk=1024),
     (4, False): Sizes(single=1024, rows=512, row=1024, chunk=512),
@@ -57,10 +57,10 @@ SIZES = {
     (8, False): Sizes(single=512, rows=256, row=512, chunk=256),
 }
 ACROSS = 32  # neighbouring segments that a program takes where these lie across memory
-THREADS = 256
-# On NVIDIA GPUs; three programs fit on a multiprocessor at 80. Triton would take a few more than it
-# needs and leave room for two.
-REGISTERS = {4: 80, 8: 128}
+THREADS = 128
+# On NVIDIA GPUs, where four programs then fit on a multiprocessor, or three. Triton would take a
+# few more than it needs.
+REGISTERS = {4: 128, 8: 168}
 SHORTEST_ROW = 4
 BEGIN_BLOCK = 128
 TYPES = dict(zip(DTYPES, (tl.float32, tl.float64, tl.bfloat16, tl.float16), strict=True))
@@ -268,7 +268,7 @@ class Steps:
     """The steps of a plan's entries on one device."""
 
     def __init__(self, plan: Plan, device: torch.device, indices: list[int]) -> None:
-        self._plan, self._device, self._indices = plan, device, indices
+        self._plan, self._device, self._indices = plan, device, np.array(indices)
         self._entries = [plan.entries[i] for i in indices]
         self._capturable = all(e.capturable for e in self._entries)
         # Of the gradients, or, of those not yet seen, most likely.
