@@ -32,8 +32,8 @@ import triton
 from cases import Case
 
 import sphere_fused
-from sphere_fused.backends import triton_kernels, triton_steps
-from sphere_fused.backends.triton_steps import Shape
+from sphere_fused.backends.triton import begin, kernels, steps
+from sphere_fused.backends.triton.shapes import Shape, pieces_of, shape_of
 
 REGISTERS_OF_PROCESSOR, THREADS_OF_PROCESSOR = 65536, 2048
 LOAD = re.compile(r"ld\.global(?:\.\w+)*?(?:\.v(\d))?\.b(\d+)")
@@ -83,8 +83,8 @@ def counted(listing: str) -> tuple[int, int]:
 
 
 def compiled(shapes: cases.Shapes, dtype: torch.dtype) -> Compiled:
-    kernel: Any = triton_kernels.step_all
-    for each in (triton_kernels.begin, kernel):
+    kernel: Any = kernels.step_all
+    for each in (begin.begin, kernel):
         each.device_caches.clear()
     # Never touched, so that no memory is behind them.
     params = [torch.empty(shape, dtype=dtype).requires_grad_() for shape in shapes]
@@ -126,8 +126,8 @@ class Work(NamedTuple):
 def work(of_tensor: tuple[int, ...], dtype: torch.dtype, at_once: int) -> Work:
     """What model.py assumes, with so many programs on the device at once."""
     elements, dim = math.prod(of_tensor), math.prod(of_tensor[1:])
-    shape: Shape = triton_steps.shape_of(dim, 1, 4, 16 // dtype.itemsize, holds_gradient=False)
-    programs = triton_steps.pieces_of(shape, *((1, elements) if dim == 1 else (elements // dim, 1)))
+    shape: Shape = shape_of(dim, 1, 4, 16 // dtype.itemsize, holds_gradient=False)
+    programs = pieces_of(shape, *((1, 1, elements) if dim == 1 else (elements // dim, dim, 1)))
     chunks = 1 if shape.held else math.ceil(dim / shape.cols)
     moved = elements * (3 * dtype.itemsize + (16 if shape.single else 8))
     waiting = model.ENTRY + chunks * model.MEMORY + model.SUM["block"] + model.DECISION
@@ -146,13 +146,13 @@ def work(of_tensor: tuple[int, ...], dtype: torch.dtype, at_once: int) -> Work:
         programs * shape.rows * shape.cols * chunks,
         waiting,
         moved,
-        programs * triton_steps.THREADS // 32 * instructions,
+        programs * steps.THREADS // 32 * instructions,
     )
 
 
 def most_at_once(registers: int) -> int:
     """Programs on an H100."""
-    threads = triton_steps.THREADS
+    threads = steps.THREADS
     of_program = math.ceil(registers / 8) * 8 * threads
     fit = min(REGISTERS_OF_PROCESSOR // of_program, THREADS_OF_PROCESSOR // threads)
     return fit * model.PROCESSORS

@@ -9,7 +9,7 @@ is timed in a process of its own, which times a copy in turn with it: the share 
 is what can be compared between processes. The present values are timed first and last; the two
 differ by noise. Nothing is changed in place: who likes a number writes it into policy.h.
 
-Those of the Triton backend, in triton_steps.py, are set at run time too, for arithmetic in float32:
+Those of the Triton backend, in backends/triton, are set at run time too, for arithmetic in float32:
 how many elements a program holds whose loads are wide, or narrow, and how many at a time of rows
 that are too long; its threads, and their registers. The table has them beside CUDA's present.
 
@@ -234,7 +234,7 @@ def main() -> int:
     about = examine(dry_run)
     policy = (ROOT / POLICY).read_text()
     present = {MOST_BLOCKS: "unlimited; candidates are blocks per multiprocessor"}
-    present[TRITON] = "as in triton_steps.py; the first two columns are CUDA's"
+    present[TRITON] = "as in backends/triton; the first two columns are CUDA's"
     candidates = [Candidate()]
     for constant in arguments.only:
         if constant == MOST_BLOCKS:

@@ -30,12 +30,12 @@ def use(
     threads: int = 0, registers: int = 0, wide: int = 0, narrow: int = 0, chunk: int = 0
 ) -> None:
     """Have the Triton backend take those that are not 0, for arithmetic in float32."""
-    from sphere_fused.backends import triton_steps
+    from sphere_fused.backends.triton import shapes, steps
 
-    triton_steps.THREADS = threads or triton_steps.THREADS
-    triton_steps.REGISTERS[4] = registers or triton_steps.REGISTERS[4]
+    steps.THREADS = threads or steps.THREADS
+    steps.REGISTERS[4] = registers or steps.REGISTERS[4]
     for size, loads_are_wide in ((wide, True), (narrow, False)):
-        sizes = triton_steps.SIZES[4, loads_are_wide]
+        sizes = shapes.SIZES[4, loads_are_wide]
         if size:  # single elements and the longest row keep their ratio to it
             sizes = sizes._replace(
                 single=sizes.single * size // sizes.rows,
@@ -44,7 +44,7 @@ def use(
             )
         if chunk:
             sizes = sizes._replace(chunk=chunk if loads_are_wide else chunk // 2)
-        triton_steps.SIZES[4, loads_are_wide] = sizes
+        shapes.SIZES[4, loads_are_wide] = sizes
 
 
 def wrong(device: str, backend: str) -> str:

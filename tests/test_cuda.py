@@ -180,7 +180,7 @@ def test_every_case(
     Run(name, FEW, 4, dtype, backend=backend, hyper=hyper).take().assert_close()
 
 
-# Rows to either side of what triton_steps.SIZES holds, wide and narrow.
+# Rows to either side of what SIZES holds, wide and narrow.
 @pytest.mark.parametrize("dim", [0, 1], ids=["rows", "columns"])
 @pytest.mark.parametrize("name", [pytest.param(name, marks=triton) for name in IN_TRITON])
 def test_lengths_in_triton(name: str, dim: int) -> None:

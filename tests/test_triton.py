@@ -24,8 +24,8 @@ if not triton.interpreted():
 if triton.installed():
     pytest.skip(triton.installed(), allow_module_level=True)
 
-from sphere_fused.backends import triton_steps
-from sphere_fused.backends.triton_steps import SIZES, pieces_of, shape_of
+from sphere_fused.backends.triton import shapes, steps
+from sphere_fused.backends.triton.shapes import PART, SIZES, pieces_of, shape_of
 
 DTYPES = [
     (torch.float32, torch.float32),
@@ -143,22 +143,25 @@ def test_pieces_cover_every_segment_once(outer: int, dim: int, inner: int) -> No
         outer, inner = 1, outer * inner
     for size, vector in ((4, 4), (4, 1), (8, 2), (8, 1)):
         s = shape_of(dim, inner, size, vector, False)
-        pieces = pieces_of(s, outer, inner)
+        pieces = pieces_of(s, outer, dim, inner)
+        if s.split:
+            assert dim > 2 * PART
+            assert s.rows == 1 or s.across
+            assert pieces % -(-dim // PART) == 0
+            pieces //= -(-dim // PART)
         per_block = -(-inner // s.rows) if s.across else pieces
         covered = outer * inner if s.across else per_block * s.rows
         assert covered >= outer * inner
         assert pieces * s.rows < outer * inner + s.rows * (outer if s.across else 1)
         assert s.rows * s.cols <= 2**15, "a shape's logarithms have four bits"
         assert not s.held or s.cols >= dim
-        assert s.code() < 2**15
+        assert s.code() < 2**16
 
 
 def test_one_launch_for_all_tensors_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     launched = []
-    call = triton_steps.Launch.__call__
-    monkeypatch.setattr(
-        triton_steps.Launch, "__call__", lambda self: (launched.append(self), call(self))
-    )
+    call = steps.Launch.__call__
+    monkeypatch.setattr(steps.Launch, "__call__", lambda self: (launched.append(self), call(self)))
     params = [random(*shape, seed=i) for i, shape in enumerate(MODEL)]
     optimizer = make(
         "AdamSRT", [{"params": [p], "lr": 0.1 / (i + 1)} for i, p in enumerate(params)]
@@ -230,3 +233,28 @@ def test_gradients_that_come_go_and_change_their_dtype() -> None:
         take_steps(optimizer, params, [of_this_step])
     for w, p, of_param in zip(w0, params, zip(*grads, strict=True), strict=True):
         assert_close_to_oracle("AdamSRT", w, list(of_param), p, optimizer.state[p])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_segments_in_parts(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "PART", 1024)
+    rows = [(2, 2049), (1, 7001), (3, 2056), (4, 64), (9,)]
+    start = [random(*s, seed=i, dtype=dtype) for i, s in enumerate(rows)]
+    step_all(name, start, 2, dtype, **typical(name))
+    columns = [(2500, 3), (3000, 40), (4, 5)]
+    start = [random(*s, seed=i, dtype=dtype) for i, s in enumerate(columns)]
+    step_all(name, start, 2, dtype, **typical(name), channel_dims=(1,))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parts_of_a_step_that_nearly_cancels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "PART", 1024)
+    w0 = random(1, 2600, seed=1)
+    radial = [w0 * (1.0 + 1e-3 * random(1, 2600, seed=2)), w0 * 0.5]
+    hyper = {"lr": 1.0} if name == "SGDMRT" else {"lr": 0.9 * float(w0.norm()) / w0.numel() ** 0.5}
+    p = w0.clone()
+    optimizer = make(name, [p], "triton", **hyper)
+    take_steps(optimizer, [p], [[g] for g in radial])
+    start = w0 / w0.norm() if name == "AdamG" else w0
+    assert_close_to_oracle(name, start, radial, p, optimizer.state[p], **hyper)

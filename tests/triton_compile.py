@@ -29,6 +29,8 @@ from sphere_fused.backends import triton as backend
 WIDE = [(64, 16), (64, 64), (64, 512), (64, 1024), (64, 2048), (2, 8192), (64,)]
 NARROW = [(4, 9), (4, 27), (4, 147), (4, 999), (4, 5001), (63,)]
 COLUMNS = [(9, 40), (900, 40), (9, 33), (900, 33)]
+PARTS = [(1, 2**17), (1, 2**17 + 1)]
+MODELS = {"wide": WIDE, "narrow": NARROW, "columns": COLUMNS, "parts": PARTS}
 
 
 def resources(kernel: Any) -> dict[str, int]:
@@ -61,15 +63,15 @@ def accesses(kernel: Any) -> dict[str, int]:
     return {"wide": wide, "narrow": len(found) - wide}
 
 
-def the_kernel() -> Any:
-    """The step's, of the only job since it was last asked for: Triton does not tell GPUs apart."""
-    from sphere_fused.backends import triton_kernels
+def the_kernels() -> list[Any]:
+    """Those of the only job since they were last asked for: Triton does not tell GPUs apart."""
+    from sphere_fused.backends.triton import begin, kernels
 
-    caches = triton_kernels.step_all.device_caches
-    (kernel,) = (k for cache in caches.values() for k in cache[0].values())
+    caches = kernels.step_all.device_caches
+    kernels = [k for cache in caches.values() for k in cache[0].values()]
     caches.clear()
-    triton_kernels.begin.device_caches.clear()
-    return kernel
+    begin.begin.device_caches.clear()
+    return kernels
 
 
 def main(jobs: list[list[Any]]) -> None:
@@ -80,27 +82,26 @@ def main(jobs: list[list[Any]]) -> None:
     logging.getLogger("sphere_fused").setLevel(logging.DEBUG)
     backend.unavailable = lambda device: []
     for name, dtype, target, arch in jobs:
-        for shapes in (WIDE, NARROW, COLUMNS):
+        for kind, shapes in MODELS.items():
             messages.clear()
             driver = triton_stub.install(target, arch, 64 if target == "hip" else 32)
             params = [torch.randn(s).to(getattr(torch, dtype)) for s in shapes]
             for p in params:
                 p.grad = torch.randn_like(p)
-            hyper = {**typical(name), "channel_dims": (1,) if shapes is COLUMNS else (0,)}
+            hyper = {**typical(name), "channel_dims": (1,) if kind == "columns" else (0,)}
             optimizer = getattr(sphere_fused, name)(params, backend="triton", **hyper)
             optimizer.step()
             loaded = list(driver.loaded)
             optimizer.step()
-            step = the_kernel()
+            found = the_kernels()
             row = {
                 "job": [name, dtype, target, arch],
-                "shapes": "wide" if shapes is WIDE else "narrow" if shapes is NARROW else "columns",
+                "shapes": kind,
                 "loaded": loaded,
                 "launches": len(driver.launches),
                 "messages": list(messages),
-                **resources(step),
-                **accesses(step),
-                "rounds": "cvt.rn" in step.asm.get("ptx", ""),
+                "kernels": [{**resources(k), **accesses(k)} for k in found],
+                "rounds": any("cvt.rn" in k.asm.get("ptx", "") for k in found),
             }
             print(json.dumps(row), flush=True)
 

@@ -60,7 +60,7 @@ def reasons(entry: Entry) -> list[str]:
 
 def prepare(plan: Plan, indices: list[int]) -> Callable[[list[GroupHyper]], None]:
     # Imported when first needed: Triton takes a while, and not everybody has it.
-    steps = importlib.import_module("sphere_fused.backends.triton_steps")
+    steps = importlib.import_module("sphere_fused.backends.triton.steps")
     by_device: dict[torch.device, list[int]] = {}
     for i in indices:
         by_device.setdefault(plan.entries[i].param.device, []).append(i)

@@ -6,15 +6,16 @@ import itertools
 import logging
 import struct
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 import triton
 import triton.language as tl
 
-from sphere_fused.backends import triton_kernels as kernels
-from sphere_fused.backends.triton_moves import bound, hyper_of
+from sphere_fused.backends.triton import begin as tables
+from sphere_fused.backends.triton import kernels, shapes
+from sphere_fused.backends.triton.moves import bound, hyper_of
 from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan, check_capture, placed
 from sphere_fused.rule import Rule
 
@@ -23,80 +24,13 @@ log = logging.getLogger("sphere_fused")
 _captured: list[Any] = []
 
 
-class Shape(NamedTuple):
-    """How a program holds segments; see triton_kernels."""
-
-    rows: int
-    cols: int
-    held: bool
-    across: bool
-    vector: int
-    single: bool
-
-    def code(self) -> int:
-        logarithms = (n.bit_length() - 1 for n in (self.rows, self.cols, self.vector))
-        fields = (*logarithms, self.held | self.across << 1 | self.single << 2)
-        return sum(field << 4 * i for i, field in enumerate(fields))
-
-
-class Sizes(NamedTuple):
-    """Numbers of elements that a program holds at once, all powers of two."""
-
-    single: int  # of segments of one element
-    rows: int  # of several rows
-    row: int  # of the longest row that stays on chip
-    chunk: int  # of longer ones at a time
-
-
-# By the bytes of a number of the arithmetic and by whether loads are 16 bytes wide. `make tune`
-# compares others.
-SIZES = {
-    (4, True): Sizes(single=2048, rows=2048, row=2048, chunk=1024),
-    (4, False): Sizes(single=1024, rows=512, row=1024, chunk=512),
-    (8, True): Sizes(single=1024, rows=1024, row=1024, chunk=512),
-    (8, False): Sizes(single=512, rows=256, row=512, chunk=256),
-}
-ACROSS = 32  # neighbouring segments that a program takes where these lie across memory
 THREADS = 128
 # On NVIDIA GPUs, where four programs then fit on a multiprocessor, or three. Triton would take a
 # few more than it needs.
 REGISTERS = {4: 128, 8: 168}
-SHORTEST_ROW = 4
 BEGIN_BLOCK = 128
+SUMS_OF_PART = 7
 TYPES = dict(zip(DTYPES, (tl.float32, tl.float64, tl.bfloat16, tl.float16), strict=True))
-
-
-def power_of_two(n: int) -> int:
-    """The smallest that is at least n."""
-    return 1 << (n - 1).bit_length()
-
-
-def shape_of(dim: int, inner: int, size: int, vector: int, holds_gradient: bool) -> Shape:
-    """How programs hold a tensor of that Geometry, with `size` bytes to a number of the arithmetic
-    and addresses that are multiples of `vector` elements."""
-    if (dim if inner == 1 else inner) % vector:
-        vector = 1
-    sizes = SIZES[size, vector > 1]
-    if dim == 1:
-        return Shape(sizes.single, 1, held=True, across=True, vector=vector, single=True)
-    cols = max(power_of_two(dim), SHORTEST_ROW)
-    several = sizes.rows // (2 if holds_gradient else 1)
-    if inner > 1:
-        rows = min(power_of_two(inner), ACROSS)
-        most = min(sizes.chunk, several // 2)
-        held = rows * cols <= most
-        cols = cols if held else most // rows
-        return Shape(rows, cols, held=held, across=True, vector=vector, single=False)
-    if cols > sizes.row:
-        return Shape(1, sizes.chunk, held=False, across=False, vector=vector, single=False)
-    rows = max(several // cols, 1)
-    return Shape(rows, cols, held=True, across=False, vector=vector, single=False)
-
-
-def pieces_of(shape: Shape, outer: int, inner: int) -> int:
-    if shape.across:
-        return outer * -(-inner // shape.rows)
-    return -(-outer // shape.rows)
 
 
 def addresses(entry: Entry) -> tuple[int, int, int, int]:
@@ -176,42 +110,48 @@ class Layout:
     ) -> None:
         self._entries, self._device = entries, device
         n = len(entries)
-        numbers = (kernels.GROUP_FIELDS.value + len(own)) * groups
+        numbers = (tables.GROUP_FIELDS.value + len(own)) * groups
         by_dtypes: dict[tuple[torch.dtype, int], list[int]] = {}
         for i, e in enumerate(entries):
             by_dtypes.setdefault((e.param.dtype, int(types[i])), []).append(i)
-        table = np.zeros((n, kernels.TENSOR_FIELDS.value), np.int64)
+        table = np.zeros((n, tables.TENSOR_FIELDS.value), np.int64)
+        self._sums = 0  # numbers of parts of segments that are split
         work = {key: self._lay_out(table, key, on, aligned) for key, on in by_dtypes.items()}
 
         # What a step may have to send, one after the other.
         self.changing = torch.empty(
-            n + numbers + kernels.PLACES.value * groups, dtype=torch.int64, device=device
+            n + numbers + tables.PLACES.value * groups, dtype=torch.int64, device=device
         )
         gradients, group_numbers, places = self.changing.tensor_split((n, n + numbers))
         tensors = torch.from_numpy(table).to(device)
         hypers = torch.empty(
-            n * (kernels.HYPER_FIELDS.value + len(own)), dtype=torch.float64, device=device
+            n * (tables.HYPER_FIELDS.value + len(own)), dtype=torch.float64, device=device
         )
+        sums = torch.empty(self._sums, dtype=torch.float64, device=device)
         blocks = -(-n // BEGIN_BLOCK)
         group_numbers = group_numbers.view(torch.float64)
         self.launches = [
             Launch(
-                kernels.begin, blocks, 8, tensors, gradients, group_numbers, places, hypers, n,
+                tables.begin, blocks, 8, tensors, gradients, group_numbers, places, hypers, n,
                 len(own), BEGIN_BLOCK,
             )
         ]  # fmt: skip
-        for (w_type, g_type), (pieces, shapes) in work.items():
+        for (w_type, g_type), (pieces, split, distinct) in work.items():
             rules = [{e.rule: None for e in entries if (e.dim == 1) == single} for single in (0, 1)]
             rule, classic = (next(iter(r), None) for r in rules)
-            self.launches.append(
+            on_device = torch.from_numpy(pieces).to(device)
+            self.launches += [
                 Launch(
                     kernels.step_all,
-                    len(pieces),
+                    programs,
                     8 if w_type == torch.float64 else 4,
                     tensors,
                     gradients,
                     hypers,
-                    torch.from_numpy(pieces).to(device),
+                    sums,
+                    on_device,
+                    summing,
+                    shapes.PART,
                     len(own),
                     hyper_of(own),
                     *functions(rule),
@@ -221,9 +161,11 @@ class Layout:
                     TYPES[w_type],
                     TYPES[DTYPES[g_type]],
                     tl.float64 if w_type == torch.float64 else tl.float32,
-                    tuple(shape.code() for shape in shapes),
+                    tuple(shape.code() for shape in distinct),
                 )
-            )
+                for programs, summing in ((split, True), (len(pieces), False))
+                if programs
+            ]
 
     def _lay_out(
         self,
@@ -231,10 +173,11 @@ class Layout:
         dtypes: tuple[torch.dtype, int],
         members: list[int],
         aligned: np.ndarray,
-    ) -> tuple[np.ndarray, tuple[Shape, ...]]:
-        """Fill those rows of the table; returns the list of work and the shapes it is cut into."""
+    ) -> tuple[np.ndarray, int, tuple[shapes.Shape, ...]]:
+        """Fill those rows of the table; returns the list of work, how many of its first pieces are
+        parts, and the shapes of all."""
         narrowest = min(dtypes[0].itemsize, DTYPES[dtypes[1]].itemsize)
-        shapes = {}
+        held_as = {}
         for i in members:
             e = self._entries[i]
             assert e.geometry is not None
@@ -243,17 +186,23 @@ class Layout:
                 outer, inner = 1, outer * inner
             vector = 16 // narrowest if aligned[i] else 1
             holds_gradient = e.rule.direction == "previous"
-            shapes[i] = shape_of(dim, inner, e.state_dtype.itemsize, vector, holds_gradient)
+            held_as[i] = shapes.shape_of(dim, inner, e.state_dtype.itemsize, vector, holds_gradient)
             table[i, :8] = (*addresses(e), dim, outer, inner, e.group)
-        distinct = tuple(sorted(set(shapes.values())))
+        distinct = tuple(sorted(set(held_as.values())))
         # Those that take a program longest come first, so that none is left at the end.
-        members = sorted(members, key=lambda i: (shapes[i].held, -table[i, 4]))
-        pieces = []
+        members = sorted(
+            members, key=lambda i: (not held_as[i].split, held_as[i].held, -table[i, 4])
+        )
+        pieces, split = [], 0
         for i in members:
-            table[i, 8] = distinct.index(shapes[i])
-            count = pieces_of(shapes[i], int(table[i, 5]), int(table[i, 6]))
+            dim, outer, inner = (int(n) for n in table[i, 4:7])
+            count = shapes.pieces_of(held_as[i], outer, dim, inner)
+            table[i, 8:] = distinct.index(held_as[i]), self._sums
+            if held_as[i].split:
+                split += count
+                self._sums += count * SUMS_OF_PART * held_as[i].rows
             pieces.append(np.stack([np.full(count, i), np.arange(count)], axis=1))
-        return np.concatenate(pieces).astype(np.int32), distinct
+        return np.concatenate(pieces).astype(np.int32), split, distinct
 
 
 def functions(rule: Rule | None) -> tuple[Any, Any]:
