@@ -9,7 +9,7 @@ import triton_stub
 from test_own_rules import RULES, all_numbers, namesakes, stepped
 
 from sphere_fused.backends import triton as backend
-from sphere_fused.backends import triton_kernels as kernels
+from sphere_fused.backends.triton import kernels
 
 if __name__ == "__main__":
     triton_stub.install()

@@ -172,7 +172,7 @@ def namesakes() -> dict[int, Any]:
 def test_rules_of_one_name_are_told_apart(open_backend: str) -> None:
     steps = namesakes()
     if open_backend == "triton":
-        from sphere_fused.backends.triton_moves import bound
+        from sphere_fused.backends.triton.moves import bound
 
         # Before any of them runs.
         rules = [Rule("mine", step, own=("a", "zero")) for step in steps.values()]
