@@ -36,6 +36,12 @@ def backend(request: pytest.FixtureRequest) -> str:
     return skip_unless_available(request.param)
 
 
+@pytest.fixture(params=["reference", "triton"])
+def open_backend(request: pytest.FixtureRequest) -> str:
+    """Each backend that steps any rule."""
+    return skip_unless_available(request.param)
+
+
 @pytest.fixture
 def native() -> str:
     """For what only the compiled backend does."""

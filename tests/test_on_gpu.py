@@ -171,6 +171,7 @@ def test_tensors_are_passed_by_address(gpu: Gpu, dtype: torch.dtype) -> None:
         *numbers[1:8],
         (scale.data_ptr(), False),
         (found.data_ptr(), False),
+        (),
     )
     # A step under which they lie still sends nothing new.
     gpu.step([numbers, group_hyper(lr=lr, grad_scale=scale, found_inf=found)])
@@ -212,11 +213,11 @@ def test_tensors_elsewhere_are_moved_once_for_all_groups(
 def test_the_compiled_module_takes_addresses(native: str) -> None:
     plan = planning.compiled.Plan()
     numbers = group_hyper()
-    plan.step([numbers, ((64, True), *numbers[1:8], (64, False), (64, False))], 1)
+    plan.step([numbers, ((64, True), *numbers[1:8], (64, False), (64, False), ())], 1)
     for wrong in (
         numbers[:8],
-        (*numbers[:8], (64, True), 0.0),
-        (*numbers[:8], 1.0, (64, True)),
+        (*numbers[:8], (64, True), 0.0, ()),
+        (*numbers[:8], 1.0, (64, True), ()),
         (("64", True), *numbers[1:]),
         ("0.1", *numbers[1:]),
     ):

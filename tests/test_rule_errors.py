@@ -136,6 +136,7 @@ BAD = [
     (own("a", "b", "a"), "own has 'a' twice"),
     (own("eps"), "own has 'eps', which is taken"),
     (own("betas"), "own has 'betas', which is taken"),
+    (own("backend"), "own has 'backend', which is taken"),
     (own("_a"), "own has '_a', which is taken"),
 ]
 

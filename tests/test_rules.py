@@ -42,7 +42,7 @@ def test_every_public_optimizer_is_tested() -> None:
 def test_cases_and_oracles_know_every_hyperparameter(name: str) -> None:
     """An argument added to a class without a case for it is an argument without a test."""
     signature = inspect.signature(getattr(sphere_fused, name)).parameters
-    how = {"params", "capturable", "foreach", "fused", "backend"}
+    how = {"params", "capturable", "foreach", "fused", "backend", "own"}
     numbers = {key: p.default for key, p in signature.items() if key not in how}
     assert numbers == DEFAULTS[name]
     varied = {key for hyper in CASES[name].values() for key in hyper} | {"channel_dims"}

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cases import OPTIMIZERS
+from test_own_rules import RULES, namesakes
 
 from sphere_fused.backends import triton
 
@@ -81,6 +82,15 @@ def test_the_first_step_compiles_two_kernels_and_says_so(tmp_path: Path) -> None
     assert [m.split()[2] for m in said] == ["begin", "step_all"]
 
 
+def check_own_rules(cache: Path, version: Path | None = None) -> None:
+    rules = len(RULES) + 1 + len(namesakes())
+    assert int(run("own_rules_compile.py", cache=cache, version=version)) == rules
+
+
+def test_own_rules(tmp_path: Path) -> None:
+    check_own_rules(tmp_path)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_other_versions(version: str, tmp_path: Path) -> None:
     if platform.system() != "Linux" or platform.machine() != "x86_64":
@@ -99,4 +109,5 @@ def test_other_versions(version: str, tmp_path: Path) -> None:
         jobs.append(["AdamSRT", "float32", "hip", "gfx942"])
     for row in compiled(jobs, tmp_path / "cache", folder):
         check(row)
+    check_own_rules(tmp_path / "cache", folder)
     run("triton_interpret.py", version, cache=tmp_path / "cache", version=folder)

@@ -44,8 +44,12 @@ ONLY_PREVIOUS = {"Gram": ("wg", "gx", "hh", "hx"), "Update": ("a_h", "b_h")}
 REQUIRED = tuple(f for f in Update._fields if f not in Update._field_defaults)
 RESERVED = (*FUNCTIONS, "Update")
 RENAME = "choose another name"
-# Keys of a param_group that are no hyperparameters of a step; torch's schedulers add the last.
-GROUP_KEYS = ("params", "betas", "momentum", "dampening", "channel_dims", "initial_lr")
+# Arguments of optimizers, and what torch and its schedulers keep in a group.
+GROUP_KEYS = (
+    *("self", "params", "betas", "momentum", "dampening", "channel_dims", "maximize"),
+    *("decoupled_weight_decay", "capturable", "foreach", "fused", "backend", "differentiable"),
+    *("param_names", "initial_lr", "min_lr", "max_lr", "base_momentum", "max_momentum"),
+)
 
 INSTEAD: dict[type, str] = {
     ast.Pow: "multiply, or take sqrt",

@@ -128,20 +128,30 @@ class Rule:
         return " ".join([self.direction, *(f"{f.__module__}.{f.__qualname__}" for f in functions)])
 
 
+# NaN where math would raise: what `where` leaves out is computed all the same.
 def sqrt(a: Scalar) -> Scalar:
-    return a.sqrt() if isinstance(a, torch.Tensor) else math.sqrt(a)
+    if isinstance(a, torch.Tensor):
+        return a.sqrt()
+    return math.sqrt(a) if a >= 0 else math.nan
 
 
 def sin(a: Scalar) -> Scalar:
-    return a.sin() if isinstance(a, torch.Tensor) else math.sin(a)
+    if isinstance(a, torch.Tensor):
+        return a.sin()
+    return math.sin(a) if math.isfinite(a) else math.nan
 
 
 def cos(a: Scalar) -> Scalar:
-    return a.cos() if isinstance(a, torch.Tensor) else math.cos(a)
+    if isinstance(a, torch.Tensor):
+        return a.cos()
+    return math.cos(a) if math.isfinite(a) else math.nan
 
 
 def where(condition: Scalar, a: Scalar, b: Scalar) -> Scalar:
     if isinstance(condition, torch.Tensor):
+        if not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor):
+            # Of two numbers torch would make float32.
+            a = torch.full((), a, dtype=torch.float64, device=condition.device)
         return torch.where(condition, a, b)
     return a if condition else b
 

@@ -86,6 +86,21 @@ def moments(
     return (m / h.bc1) / ((v / h.bc2).sqrt() + h.eps), m, v
 
 
+def ask(function: Callable[..., Update], *arguments: Any, h: Hyper) -> Update:
+    """What a function of a rule says."""
+    try:
+        return function(*arguments, h)
+    except ZeroDivisionError:
+        # A number of Python's by another that is 0, where tensors and other backends have infinity.
+        device = arguments[0].ww.device
+
+        def tensors(numbers: Any) -> list[torch.Tensor]:
+            return [torch.as_tensor(n, dtype=torch.float64, device=device) for n in numbers]
+
+        own = type(h.own)(*tensors(h.own))
+        return function(*arguments, Hyper._make([*tensors(h[:-1]), own]))
+
+
 def decide(
     rule: Rule,
     w: torch.Tensor,
@@ -113,8 +128,9 @@ def decide(
         hh=inner(tangent, tangent),
         hx=inner(tangent, x),
     )
-    update = rule.step(gram, s, h)._replace(radial=radial)
+    update = ask(rule.step, gram, s, h=h)._replace(radial=radial)
     if rule.land is None:
         return update
     y = update.a_w * w + update.a_x * x
-    return rule.land(gram, Landing(inner(y, y), inner(w, y), inner(x, y)), update, h)
+    landing = Landing(inner(y, y), inner(w, y), inner(x, y))
+    return ask(rule.land, gram, landing, update, h=h)

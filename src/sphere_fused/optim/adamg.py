@@ -92,6 +92,7 @@ class AdamG(AdamS):
         foreach: bool | None = None,
         fused: bool | None = None,
         backend: str | None = None,
+        **own: float,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -107,7 +108,7 @@ class AdamG(AdamS):
             "fused": fused,
             "backend": backend,
         }
-        SphereOptimizer.__init__(self, params, defaults)
+        SphereOptimizer.__init__(self, params, defaults, own)
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
         super().check_hyperparameters(group)

@@ -50,7 +50,7 @@ class AdamS(SphereOptimizer):
         foreach: accepted for compatibility; nothing here loops over tensors.
         fused: True refuses the reference backend, False asks for it.
         backend: "native", "triton", "reference", or None to take the first that can run.
-        own: hyperparameters that the rule of a subclass has of its own; see CONTRIBUTING.md.
+        own: hyperparameters that the rule of a subclass has of its own; see docs/rules.md.
 
     State per parameter: `step` (float32, 0-d), `exp_avg` (the shape of the parameter), and
     `exp_avg_sq` (the shape of the parameter with size 1 in the dims inside a segment); float32,

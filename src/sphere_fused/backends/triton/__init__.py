@@ -42,6 +42,8 @@ def unavailable(device: torch.device) -> list[str]:
         return ["on a CPU it runs in Triton's interpreter only: set TRITON_INTERPRET=1 to test"]
     if device.type == "cuda" and not torch.cuda.is_available():
         return [f"torch {torch.__version__} finds no GPU"]
+    if device.type == "cuda" and interpreted():
+        return ["Triton's interpreter cannot read a GPU's memory: unset TRITON_INTERPRET"]
     if installed():
         return [installed()]
     if device.type == "cuda" and torch.version.hip is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import functools
+import hashlib
 import linecache
 from collections import namedtuple
 from typing import Any, NamedTuple
@@ -27,6 +28,9 @@ def sqrt(a):
         return tl.sqrt(a)
     else:
         return tl.sqrt_rn(a)
+
+
+INTERPRETED = tl.constexpr(not isinstance(sqrt, triton.JITFunction))
 
 
 @triton.jit
@@ -94,20 +98,48 @@ class Update(NamedTuple):
 FUNCTIONS = (sqrt, sin, cos, where, maximum, minimum)
 
 
-class OwnAsFields(ast.NodeTransformer):
-    """h.own.NAME becomes h.NAME: a tuple in a tuple is not passed on by every Triton."""
+@triton.jit
+def truth(condition):
+    if INTERPRETED:
+        # A comparison of single numbers is a float to the interpreter, which & does not take.
+        return tl.where(condition, 1, 0) != 0
+    else:
+        return condition
+
+
+class InTriton(ast.NodeTransformer):
+    """Rewrites what Triton reads otherwise than Python does."""
+
+    def __init__(self, hyper: str) -> None:
+        self.hyper = hyper
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        """h.own.NAME becomes h.NAME: a tuple in a tuple is not passed on by every Triton."""
         match node.value:
             case ast.Attribute(value=h, attr="own"):
                 return ast.Attribute(h, node.attr, node.ctx)
         return node
 
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        """A number becomes one of the arithmetic: Triton's own are float32, or of no dtype."""
+        if not isinstance(node.value, (int, float)):
+            return node  # the docstring
+        typed = f"_tl.full([], {float(node.value)!r}, {self.hyper}.lr.dtype)"
+        return ast.parse(typed, mode="eval").body
 
-def compiled(name: str, source: str, file: str, names: dict[str, Any]) -> Any:
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        compared: Any = self.generic_visit(node)
+        return ast.Call(ast.Name("_truth", ast.Load()), [compared], [])
+
+
+def compiled(name: str, source: str, label: str, names: dict[str, Any]) -> Any:
     """The function of that source for Triton, which reads it from where Python finds sources."""
+    # Triton takes two functions of one name for the same.
+    digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+    file = f"<{label}, {digest}>"
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
     exec(compile(source, file, "exec"), names)
+    names[name].__qualname__ = f"{name}_{digest}"
     return triton.jit(names[name])
 
 
@@ -116,16 +148,18 @@ def bound(rule: Rule) -> tuple[Any, Any]:
     """The functions of a rule for Triton: their source, with this file's vocabulary."""
     functions: list[Any] = []
     for parsed in parse(rule):
-        tree = OwnAsFields().visit(copy.deepcopy(parsed.tree))
+        hyper = next(name for name, kind in parsed.arguments.items() if kind == "Hyper")
+        tree = InTriton(hyper).visit(copy.deepcopy(parsed.tree))
         # Triton would look up what they name.
         tree.returns = None
         for argument in tree.args.args:
             argument.annotation = None
-        names = {f.__name__: f for f in FUNCTIONS} | {"tl": tl, "Update": Update}
+        names = {f.__name__: f for f in FUNCTIONS} | {"Update": Update}
+        names |= {"_tl": tl, "_truth": truth}
         module, name = parsed.function.__module__, parsed.function.__qualname__
-        file = f"<rule {module}.{name} of {rule.name}>"
+        label = f"rule {module}.{name} of {rule.name}"
         functions.append(
-            compiled(tree.name, ast.unparse(tree), file, {**names, "__name__": module})
+            compiled(tree.name, ast.unparse(tree), label, {**names, "__name__": module})
         )
     return (*functions, None) if rule.land is None else tuple(functions)
 
@@ -139,11 +173,7 @@ def hyper_of(own: tuple[str, ...]) -> Any:
     values = ", ".join(f"{name}=tl.load(row + {i}).to(kind)" for name, i in at.items())
     source = f"def hyper_of(row, kind: tl.constexpr):\n    return Hyper({values})\n"
     names = {"tl": tl, "Hyper": namedtuple("Hyper", at), "__name__": __name__}
-    return compiled("hyper_of", source, f"<hyperparameters {own}>", names)
-
-
-# The interpreter cuts off the bits that a GPU rounds by.
-INTERPRETED = tl.constexpr(not isinstance(sqrt, triton.JITFunction))
+    return compiled("hyper_of", source, f"hyperparameters {own}", names)
 
 
 class Tile(NamedTuple):
@@ -185,6 +215,7 @@ def moved(w, g, m, v, inside, h, direction: tl.constexpr):
 def stored(y, kind: tl.constexpr):
     """Rounded to the nearest number of the dtype in memory."""
     if kind == tl.bfloat16 and INTERPRETED:
+        # The interpreter cuts off the bits that a GPU rounds by.
         bits = y.to(tl.uint32, bitcast=True)
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         return tl.where(y == y, bits, 0x7FC0).to(tl.uint16).to(tl.bfloat16, bitcast=True)

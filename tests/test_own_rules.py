@@ -1,0 +1,181 @@
+"""What a rule may say means the same, to the last place, on every backend that takes any rule."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from oracles.tolerance import FLOOR
+
+import sphere_fused as sf
+from sphere_fused.rule import Rule, Update, cos, maximum, minimum, sin, sqrt, where
+
+LR, A = 0.3, 0.7
+
+
+def root_of_a_number(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=sqrt(2.0))
+
+
+def waves_of_numbers(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=sin(2) * cos(1.0))
+
+
+def extremes_of_numbers(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=minimum(maximum(0.1, -3), 0.2))
+
+
+def named_number(gram, s, h):
+    """A number that has a name, and a docstring before it."""
+    tenth = 0.1
+    return Update(s=s, a_w=1, a_x=tenth * sqrt(tenth))
+
+
+def one_of_two_numbers(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=where(gram.ww > 0, 0.1, 0.2))
+
+
+def ratio_of_whole_numbers(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=where(gram.ww > 0, 1, 2) / where(gram.ww > 0, 3, 4))
+
+
+def one_of_two_hyperparameters(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=where(gram.ww > 0, h.own.a, h.lr))
+
+
+def at_least(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=maximum(gram.ww / 40.0, 0.1) * maximum(h.lr, 0.1))
+
+
+def of_hyperparameters(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=sqrt(h.own.a) * sin(h.own.a) * cos(h.lr))
+
+
+def condition_on_hyperparameters(gram, s, h):
+    usual = (h.lr > 0.1) & (h.own.a > 0.1) | (gram.ww < 0)
+    return Update(s=s, a_w=1.0, a_x=where(usual, gram.ww, 0.0) / 10)
+
+
+def by_nothing(gram, s, h):
+    """What is left out may be infinite."""
+    safe = where(h.own.zero > 0, h.lr / h.own.zero, 0.1)
+    return Update(s=s, a_w=1.0, a_x=safe)
+
+
+def no_number(gram, s, h):
+    """Or NaN."""
+    infinite = 1.0 / h.own.zero
+    wave = where(gram.ww > 0, 0.1, sin(infinite) + cos(infinite))
+    return Update(s=s, a_w=1.0, a_x=where(h.own.zero < 0, sqrt(-h.own.a), wave))
+
+
+def no_root(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=where(h.own.zero < 0, sqrt(-h.own.a), 0.1))
+
+
+def no_wave(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=where(h.own.zero < 0, sin(h.grad_clip), 0.1))
+
+
+def no_other_wave(gram, s, h):
+    return Update(s=s, a_w=1.0, a_x=where(h.own.zero < 0, cos(h.grad_clip), 0.1))
+
+
+def elementwise(gram, s, h):
+    """Does not look at the segment."""
+    return Update(s=s, a_w=h.decay, a_x=h.lr)
+
+
+def all_numbers(gram, s, h):
+    return Update(s=0.25, a_w=2, a_x=-0.1, b_w=1.0, b_x=-0.5)
+
+
+RULES = {
+    root_of_a_number: math.sqrt(2),
+    waves_of_numbers: math.sin(2) * math.cos(1),
+    extremes_of_numbers: 0.1,
+    named_number: 0.1 * math.sqrt(0.1),
+    one_of_two_numbers: 0.1,
+    ratio_of_whole_numbers: 1 / 3,
+    one_of_two_hyperparameters: A,
+    at_least: 0.1 * LR,
+    of_hyperparameters: math.sqrt(A) * math.sin(A) * math.cos(LR),
+    condition_on_hyperparameters: 0.4,
+    by_nothing: 0.1,
+    no_number: 0.1,
+    no_root: 0.1,
+    no_wave: 0.1,
+    no_other_wave: 0.1,
+    elementwise: LR,
+}
+
+
+def stepped(step: Any, backend: str, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """All after a step of rows of four ones whose gradient and moment are of ones."""
+
+    class Mine(sf.AdamS):
+        rule = Rule("mine", step, own=("a", "zero"))
+
+    w = torch.ones(3, 4, dtype=dtype)
+    w.grad = torch.ones_like(w)
+    optimizer = Mine([w], lr=LR, betas=(0.0, 0.9), backend=backend, a=A, zero=0.0)
+    optimizer.step()
+    return {"w": w, **optimizer.state[w]}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("step", RULES, ids=lambda step: step.__name__)
+def test_values_are_exact(step: Any, dtype: torch.dtype, open_backend: str) -> None:
+    w = stepped(step, open_backend, dtype)["w"]
+    assert w.dtype == dtype
+    assert float((w.double() - (1.0 + RULES[step])).abs().max()) <= FLOOR[dtype]
+
+
+def test_an_update_may_be_all_numbers(open_backend: str) -> None:
+    state = stepped(all_numbers, open_backend, torch.float64)
+    assert torch.allclose(state["w"], torch.full_like(state["w"], 1.9), rtol=0, atol=1e-15)
+    assert bool((state["exp_avg"] == 0.5).all())
+    assert bool((state["exp_avg_sq"] == 0.25).all())
+
+
+class Doubled:
+    def step(gram, s, h):
+        return Update(s=s, a_w=2.0, a_x=0.0)
+
+
+class Tripled:
+    def step(gram, s, h):
+        return Update(s=s, a_w=3.0, a_x=0.0)
+
+
+def chosen(times: int) -> Any:
+    if times == 4:
+
+        def step(gram, s, h):
+            return Update(s=s, a_w=4.0, a_x=0.0)
+
+    else:
+
+        def step(gram, s, h):
+            return Update(s=s, a_w=5.0, a_x=0.0)
+
+    return step
+
+
+def namesakes() -> dict[int, Any]:
+    """Steps that have one name, by what they multiply with."""
+    return {2: Doubled.step, 3: Tripled.step, 4: chosen(4), 5: chosen(5)}
+
+
+def test_rules_of_one_name_are_told_apart(open_backend: str) -> None:
+    steps = namesakes()
+    if open_backend == "triton":
+        from sphere_fused.backends.triton.moves import bound
+
+        # Before any of them runs.
+        rules = [Rule("mine", step, own=("a", "zero")) for step in steps.values()]
+        assert len({bound(rule)[0].fn.__qualname__ for rule in rules}) == len(steps)
+    for times, step in steps.items():
+        assert bool((stepped(step, open_backend)["w"] == times).all())
