@@ -429,6 +429,12 @@ def decorated(gram, s, h):
     return Update(s=s, a_w=1.0, a_x=0.0)
 
 
+def underscored(gram, s, h):
+    """begins with _"""
+    _a = gram.ww
+    return Update(s=s, a_w=1.0, a_x=_a)
+
+
 async def awaited(gram, s, h):
     """bad_rules.awaited is no plain function: write def step(gram, s, h): ..."""
     return Update(s=s, a_w=1.0, a_x=0.0)

@@ -53,7 +53,7 @@ COMMON_VALUES = [
     ({"channel_dims": (0.0,)}, TypeError, "channel_dims must"),
     ({"backend": "cuda"}, ValueError, "unknown backend 'cuda'.*native.*reference"),
     ({"backend": "Native"}, ValueError, "unknown backend"),
-    ({"backend": "triton"}, RuntimeError, "triton: "),
+    ({"backend": "triton", "channel_dims": (4,)}, ValueError, "channel_dims=.*names a dim"),
     ({"backend": "native", "fused": False}, ValueError, "fused=False contradicts"),
     ({"backend": "reference", "fused": True}, ValueError, "fused=True contradicts"),
 ]

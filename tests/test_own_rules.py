@@ -88,6 +88,11 @@ def elementwise(gram, s, h):
     return Update(s=s, a_w=h.decay, a_x=h.lr)
 
 
+def named_as_in_triton(gram, s, h):
+    """Triton's tuples have values of their own."""
+    return Update(s=s, a_w=1.0, a_x=h.own.values)
+
+
 def all_numbers(gram, s, h):
     return Update(s=0.25, a_w=2, a_x=-0.1, b_w=1.0, b_x=-0.5)
 
@@ -109,6 +114,7 @@ RULES = {
     no_wave: 0.1,
     no_other_wave: 0.1,
     elementwise: LR,
+    named_as_in_triton: A,
 }
 
 
@@ -116,11 +122,11 @@ def stepped(step: Any, backend: str, dtype: torch.dtype = torch.float32) -> dict
     """All after a step of rows of four ones whose gradient and moment are of ones."""
 
     class Mine(sf.AdamS):
-        rule = Rule("mine", step, own=("a", "zero"))
+        rule = Rule("mine", step, own=("a", "zero", "values"))
 
     w = torch.ones(3, 4, dtype=dtype)
     w.grad = torch.ones_like(w)
-    optimizer = Mine([w], lr=LR, betas=(0.0, 0.9), backend=backend, a=A, zero=0.0)
+    optimizer = Mine([w], lr=LR, betas=(0.0, 0.9), backend=backend, a=A, zero=0.0, values=A)
     optimizer.step()
     return {"w": w, **optimizer.state[w]}
 

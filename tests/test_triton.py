@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -232,6 +233,8 @@ def test_gradients_that_come_go_and_change_their_dtype() -> None:
     ]
     for of_this_step in grads:
         optimizer.zero_grad()
+        for p in params:
+            p.grad_dtype = None  # any
         take_steps(optimizer, params, [of_this_step])
     for w, p, of_param in zip(w0, params, zip(*grads, strict=True), strict=True):
         assert_close_to_oracle("AdamSRT", w, list(of_param), p, optimizer.state[p])
@@ -310,3 +313,43 @@ def test_the_run_goes_on_bitwise(disturb: Any) -> None:
     optimizer, params = disturb(optimizer, params)
     take_steps(optimizer, params, rest)
     assert_ends_alike(params, undisturbed("AdamSRT", "triton", torch.float32))
+
+
+def test_what_a_captured_step_sends_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's side of a capture: a graph sends again what it was captured with."""
+    monkeypatch.setattr(steps, "_captured", [])
+    p = random(4, 8, seed=1)
+    optimizer = make("AdamSRT", [p], "triton", capturable=True)
+    take_steps(optimizer, [p], [[torch.ones(4, 8)]])
+    (run,) = optimizer._prepared.runs
+    (of_device,) = run.__closure__[0].cell_contents
+    assert optimizer._prepared.plan.ready()
+    hypers = [optimizer.hyper(group) for group in optimizer.param_groups]
+    with pytest.raises(RuntimeError, match="take one step outside the graph first"):
+        of_device._step(hypers, capturing=True)
+    of_device._spare = spare = torch.empty_like(of_device._layout.changing)
+    of_device._step(hypers, capturing=True)
+    of_device._step(hypers, capturing=True)  # the same again needs no more memory
+    assert [kept is spare for _, kept in steps._captured] == [True, True]
+    assert torch.equal(spare, of_device._layout.changing)
+    of_device._layout.changing.zero_()  # as a replay of another graph may
+    of_device._step(hypers, capturing=False)
+    assert torch.equal(spare, of_device._layout.changing)
+    optimizer._prepared.plan.release()
+    assert float(optimizer.state[p]["step"]) == 4
+
+
+def test_a_rule_that_triton_cannot_compile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import triton as package
+
+    class Kernel(package.JITFunction):
+        def __init__(self) -> None:
+            self.__name__ = "kernel"
+
+        def warmup(self, *_: Any, **__: Any) -> None:
+            raise package.CompilationError("source", None, "reason")
+
+    driver = SimpleNamespace(get_current_target=lambda: SimpleNamespace(warp_size=32, arch=90))
+    monkeypatch.setattr(package.runtime.driver, "_active", driver, raising=False)
+    with pytest.raises(RuntimeError, match=r"could not compile rule mine, .*backend='reference'"):
+        steps.Launch(Kernel(), 1, 4, rules=["rule mine"])

@@ -1,6 +1,6 @@
 """Compiles a step's kernels for GPUs that are not here, and tells as JSON what became of them.
 
-    python triton_compile.py '[["AdamSRT", "float32", "cuda", 90], ...]'
+    python triton_compile.py '[["AdamSRT", "float32", "cuda", 90, "wide", "narrow"], ...]'
 
 A script, because Triton compiles in processes without TRITON_INTERPRET only, and to be run with
 other versions of Triton. Nothing is launched.
@@ -30,6 +30,7 @@ WIDE = [(64, 16), (64, 64), (64, 512), (64, 1024), (64, 2048), (2, 8192), (64,)]
 NARROW = [(4, 9), (4, 27), (4, 147), (4, 999), (4, 5001), (63,)]
 COLUMNS = [(9, 40), (900, 40), (9, 33), (900, 33)]
 PARTS = [(1, 2**17), (1, 2**17 + 1)]
+SHORT = {"bfloat16": "bf16", "float16": "f16"}
 MODELS = {"wide": WIDE, "narrow": NARROW, "columns": COLUMNS, "parts": PARTS}
 
 
@@ -81,8 +82,9 @@ def main(jobs: list[list[Any]]) -> None:
     logging.getLogger("sphere_fused").addHandler(handler)
     logging.getLogger("sphere_fused").setLevel(logging.DEBUG)
     backend.unavailable = lambda device: []
-    for name, dtype, target, arch in jobs:
-        for kind, shapes in MODELS.items():
+    for name, dtype, target, arch, *kinds in jobs:
+        for kind in kinds or MODELS:
+            shapes = MODELS[kind]
             messages.clear()
             driver = triton_stub.install(target, arch, 64 if target == "hip" else 32)
             params = [torch.randn(s).to(getattr(torch, dtype)) for s in shapes]
@@ -101,7 +103,7 @@ def main(jobs: list[list[Any]]) -> None:
                 "launches": len(driver.launches),
                 "messages": list(messages),
                 "kernels": [{**resources(k), **accesses(k)} for k in found],
-                "rounds": any("cvt.rn" in k.asm.get("ptx", "") for k in found),
+                "rounds": any(f"cvt.rn.{SHORT.get(dtype)}" in k.asm.get("ptx", "") for k in found),
             }
             print(json.dumps(row), flush=True)
 

@@ -196,8 +196,7 @@ class Checker:
         }
         self.kinds = dict(parsed.arguments)
         for name, kind in parsed.arguments.items():
-            if name in RESERVED:
-                raise self.error(parsed.tree, f"{name} is a function of rules: {RENAME}")
+            self.refuse_taken(parsed.tree, name)
             if kind == SCALAR and rule.second_moment != "segment":
                 self.kinds[name] = UNKEPT
 
@@ -216,10 +215,15 @@ class Checker:
                     raise self.outside(node)
         raise self.error(tree.body[-1], "it must end in return Update(name=value, ...)")
 
-    def assign(self, node: ast.stmt, name: str, value: ast.expr) -> None:
-        before = self.kinds.get(name)
+    def refuse_taken(self, node: ast.stmt, name: str) -> None:
         if name in RESERVED:
             raise self.error(node, f"{name} is a function of rules: {RENAME}")
+        if name.startswith("_"):
+            raise self.error(node, f"{name} begins with _, as names of the backends do: {RENAME}")
+
+    def assign(self, node: ast.stmt, name: str, value: ast.expr) -> None:
+        before = self.kinds.get(name)
+        self.refuse_taken(node, name)
         if before in ABOUT:
             raise self.error(node, f"{name} is {ABOUT[before]}: {RENAME}")
         kind = self.kind(value)

@@ -85,6 +85,11 @@ class SphereOptimizer(Optimizer):
         for rule in (self.rule, self.classic):
             if rule not in RULES:
                 check(rule)
+            if rule.direction == "adam" and not self.counts_steps:
+                raise TypeError(
+                    f'{type(self).__name__} does not count steps, which direction="adam" needs: '
+                    f"derive it from AdamS"
+                )
         for name in own:
             if name not in self.rule.own:
                 raise TypeError(f"{type(self).__name__}() has no argument '{name}'")

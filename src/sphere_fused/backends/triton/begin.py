@@ -65,7 +65,7 @@ def begin(
     counter = tl.load(tensor + STEP, inside, other=0)
     counter_at = counter.to(tl.pointer_type(tl.float32))
     counts = active & (counter != 0)
-    step = tl.load(counter_at, counts, other=0.0) + 1.0
+    step = tl.load(counter_at, counts, other=-1.0) + 1.0  # 0 where none is counted
     tl.store(counter_at, step, counts)
     step = step.to(tl.int32)
 

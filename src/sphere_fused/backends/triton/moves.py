@@ -114,10 +114,10 @@ class InTriton(ast.NodeTransformer):
         self.hyper = hyper
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        """h.own.NAME becomes h.NAME: a tuple in a tuple is not passed on by every Triton."""
+        """h.own.NAME becomes h.own_NAME: not every Triton passes on a tuple in a tuple."""
         match node.value:
             case ast.Attribute(value=h, attr="own"):
-                return ast.Attribute(h, node.attr, node.ctx)
+                return ast.Attribute(h, f"own_{node.attr}", node.ctx)
         return node
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
@@ -169,7 +169,7 @@ def hyper_of(own: tuple[str, ...]) -> Any:
     """What reads a tensor's hyperparameters, those of a rule's own among them."""
     fields = [f for f in vocabulary.Hyper._fields if f != "own"]
     # Between the two is whether the tensor is to be stepped.
-    at = {name: i for i, name in enumerate([*fields, None, *own]) if name}
+    at = {name: i for i, name in enumerate([*fields, None, *(f"own_{n}" for n in own)]) if name}
     values = ", ".join(f"{name}=tl.load(row + {i}).to(kind)" for name, i in at.items())
     source = f"def hyper_of(row, kind: tl.constexpr):\n    return Hyper({values})\n"
     names = {"tl": tl, "Hyper": namedtuple("Hyper", at), "__name__": __name__}
@@ -221,6 +221,16 @@ def stored(y, kind: tl.constexpr):
         return tl.where(y == y, bits, 0x7FC0).to(tl.uint16).to(tl.bfloat16, bitcast=True)
     else:
         return y.to(kind)
+
+
+@triton.jit
+def limit(n):
+    """The end of a range. In the interpreter a number: that of Triton 3.4 would have NumPy make one
+    of an array, as NumPy no longer does."""
+    if INTERPRETED:
+        return n.handle.data.item()
+    else:
+        return n
 
 
 @triton.jit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from sphere_fused.backends.triton.moves import landing, tangent, total
+from sphere_fused.backends.triton.moves import landing, limit, tangent, total
 from sphere_fused.backends.triton.segments import Segments, read, write
 from sphere_fused.rule import Gram, Landing
 
@@ -17,7 +17,7 @@ def sum_part(at, begin, s, h, to, direction: tl.constexpr, shape: tl.constexpr):
     cols: tl.constexpr = 1 << (shape >> 4 & 15)
     ww = tl.zeros([rows, cols], tl.float64)
     wx, xx, gg, wg, gx = ww, ww, ww, ww, ww
-    for done in range(begin, at.dim, cols):
+    for done in range(limit(begin), limit(at.dim), cols):
         tile, _, _ = read(at, done, h, direction, shape)
         w, x, g = tile.w.to(tl.float64), tile.x.to(tl.float64), tile.g.to(tl.float64)
         ww += w * w
@@ -43,7 +43,7 @@ def sum_of_parts(parts, count, rows: tl.constexpr):
     at_once: tl.constexpr = 128 // rows if rows < 128 else 1
     row = tl.arange(0, rows)[:, None]
     found = tl.zeros([rows, at_once], tl.float64)
-    for first in range(0, count, at_once):
+    for first in range(0, limit(count), at_once):
         part = first + tl.arange(0, at_once)[None, :]
         found += tl.load(parts + part * 7 * rows + row, mask=part < count, other=0.0)
     return total(found)
@@ -80,7 +80,7 @@ def step_part(
         yy, wy, xy, _ = landing(ww, wx, xx, u)
         u = land(gram, Landing(yy=yy.to(kind), wy=wy.to(kind), xy=xy.to(kind)), u, h)
     of_rows = tl.zeros([rows], kind)
-    for done in range(begin, at.dim, cols):
+    for done in range(limit(begin), limit(at.dim), cols):
         tile, where, inside = read(at, done, h, direction, shape)
         write(at, tile, where, inside, u, radial.to(kind), of_rows, direction, shape)
     return of_rows + u.s

@@ -13,6 +13,7 @@ import triton.language as tl
 from sphere_fused.backends.triton.moves import (
     any_of,
     landing,
+    limit,
     moved,
     spread,
     stored,
@@ -99,7 +100,7 @@ def sums(at, tile, h, direction: tl.constexpr, shape: tl.constexpr):
     ww, wx, xx = tile.w * tile.w, tile.w * tile.x, tile.x * tile.x
     gg, wg, gx = tile.g * tile.g, tile.w * tile.g, tile.g * tile.x
     if not held:
-        for done in range(cols, at.dim, cols):
+        for done in range(cols, limit(at.dim), cols):
             more, _, _ = read(at, done, h, direction, shape)
             ww += more.w * more.w
             wx += more.w * more.x
@@ -119,7 +120,7 @@ def sums_of_point(at, tile, h, a, b, direction: tl.constexpr, shape: tl.constexp
     p = spread(a, a) * tile.w + spread(b, a) * z
     pp, pw, px = p * p, p * tile.w, p * tile.x
     if not held:
-        for done in range(cols, at.dim, cols):
+        for done in range(cols, limit(at.dim), cols):
             more, _, _ = read(at, done, h, direction, shape)
             other = more.g if direction == "previous" else more.x
             q = spread(a, a) * more.w + spread(b, a) * other
@@ -160,7 +161,7 @@ def step_segments(
     if held:
         write(at, tile, where, inside, u, radial, ww, direction, shape)
     else:
-        for done in range(0, at.dim, cols):
+        for done in range(0, limit(at.dim), cols):
             more, of_more, within = read(at, done, h, direction, shape)
             write(at, more, of_more, within, u, radial, ww, direction, shape)
     return tl.zeros_like(ww) + u.s

@@ -6,6 +6,7 @@ import itertools
 import logging
 import struct
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,9 @@ def packed(hyper: Any) -> tuple[bytes, bytes]:
 class Launch:
     """A kernel with its arguments, to be launched again and again."""
 
-    def __init__(self, kernel: Any, programs: int, size: int, *arguments: Any) -> None:
+    def __init__(
+        self, kernel: Any, programs: int, size: int, *arguments: Any, rules: Sequence[str] = ()
+    ) -> None:
         self._arguments, grid = arguments, (programs, 1, 1)
         if not isinstance(kernel, triton.JITFunction):
             self._launch = kernel[grid]  # interpreted
@@ -86,7 +89,13 @@ class Launch:
         options = {"num_warps": THREADS // warp, "enable_fp_fusion": True}
         if isinstance(target.arch, int):
             options["maxnreg"] = REGISTERS[size]
-        compiled = kernel.warmup(*arguments, grid=grid, **options)
+        try:
+            compiled = kernel.warmup(*arguments, grid=grid, **options)
+        except triton.CompilationError as error:
+            raise RuntimeError(
+                f"Triton {triton.__version__} could not compile {', '.join(rules) or 'a kernel'}, "
+                f"for the reason above; backend='reference' steps it. Please report it."
+            ) from error
         # Several times faster than kernel[grid], which looks at every argument anew.
         self._launch = compiled[grid]
         name, seconds = kernel.__name__, time.perf_counter() - start
@@ -164,6 +173,7 @@ class Layout:
                     TYPES[DTYPES[g_type]],
                     tl.float64 if w_type == torch.float64 else tl.float32,
                     tuple(shape.code() for shape in distinct),
+                    rules=[f"rule {r.name}" for r in (rule, classic) if r is not None],
                 )
                 for programs, summing in ((split, True), (len(pieces), False))
                 if programs
@@ -232,6 +242,9 @@ class Steps:
         self._sent = b""
         self._was_captured = False
         self._stream: torch.cuda.Stream | None = None
+        # Pinned memory cannot be had inside of a capture.
+        self._spare: torch.Tensor | None = None
+        self._pinned: dict[bytes, torch.Tensor] = {}  # by what is in it
 
     def __call__(self, hypers: list[GroupHyper]) -> None:
         if self._device.type == "cpu":
@@ -241,6 +254,8 @@ class Steps:
             capturing = torch.cuda.is_current_stream_capturing()
             self._step(hypers, capturing)
             stream = torch.cuda.current_stream()
+            if self._capturable and self._spare is None and not capturing:
+                self._spare = torch.empty_like(self._layout.changing, device="cpu", pin_memory=True)
             if stream != self._stream and not capturing:
                 # Its memory must not be handed out again while a step is still on that stream.
                 for tensor in self._layout.tensors:
@@ -258,6 +273,7 @@ class Steps:
                 self._entries, self._types, self._aligned, len(hypers), own, self._device
             )
             self._key, self._sent, self._stream = key, b"", None
+            self._spare, self._pinned = None, {}
         with_addresses, _held = placed(hypers, self._device)
         groups = [packed(hyper) for hyper in with_addresses]
         self._send(b"".join(itertools.chain([self._at], *zip(*groups, strict=True))), capturing)
@@ -281,9 +297,17 @@ class Steps:
             return
         host = torch.frombuffer(bytearray(data), dtype=torch.int64)
         if capturing:
-            # Every replay sends it again, so that later steps cannot know what is there.
-            host, self._was_captured = host.pin_memory(), True
-            _captured.append((self._layout, host))
+            host = self._kept(data, host)
         # From memory that is not pinned this returns once the host's side is read.
         self._layout.changing.copy_(host, non_blocking=True)
         self._sent = data
+
+    def _kept(self, data: bytes, host: torch.Tensor) -> torch.Tensor:
+        """What is to be sent at every replay, which later steps cannot know of."""
+        if data not in self._pinned:
+            check_capture(self._capturable, self._spare is not None)
+            assert self._spare is not None
+            self._pinned[data], self._spare = self._spare.copy_(host), None
+        self._was_captured = True
+        _captured.append((self._layout, self._pinned[data]))
+        return self._pinned[data]
