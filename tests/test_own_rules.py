@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from oracles.tolerance import FLOOR
+from oracles.tolerance import EXACT, FLOOR, error
+from stepping import random
 
 import sphere_fused as sf
 from sphere_fused.rule import Rule, Update, cos, maximum, minimum, sin, sqrt, where
@@ -185,3 +186,43 @@ def test_rules_of_one_name_are_told_apart(open_backend: str) -> None:
         assert len({bound(rule)[0].fn.__qualname__ for rule in rules}) == len(steps)
     for times, step in steps.items():
         assert bool((stepped(step, open_backend)["w"] == times).all())
+
+
+def trust_ratio(gram, s, h):
+    """A step of Adam's direction, lr |w| long."""
+    ratio = where(gram.xx > 0, sqrt(gram.ww) / sqrt(gram.xx), 1.0)
+    return Update(s=s, a_w=1.0, a_x=-h.lr * ratio)
+
+
+class TrustRatio(sf.AdamS):
+    rule = Rule("trust", trust_ratio, direction="adam", second_moment="element")
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (3, 64), (2, 2100), (40, 3)], ids=str)
+@pytest.mark.parametrize("channel_dims", [(0,), (1,)], ids=str)
+def test_a_second_moment_per_element(
+    shape: tuple[int, int], channel_dims: tuple[int], open_backend: str
+) -> None:
+    w0, *grads = (random(*shape, seed=i, dtype=torch.float64) for i in range(4))
+    w, expected = w0.clone(), w0.clone()
+    optimizer = TrustRatio([w], lr=0.1, channel_dims=channel_dims, backend=open_backend)
+    m, v = torch.zeros_like(w), torch.zeros_like(w)
+    for t, g in enumerate(grads, start=1):
+        w.grad = g
+        optimizer.step()
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        u = (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+        inside = 1 - channel_dims[0]
+        length = expected.norm(dim=inside, keepdim=True) / u.norm(dim=inside, keepdim=True)
+        expected = expected - 0.1 * length * u
+    assert error(w, expected) <= EXACT
+    assert error(optimizer.state[w]["exp_avg_sq"], v) <= EXACT
+    assert error(optimizer.state[w]["exp_avg"], m) <= EXACT
+
+
+def test_adams_direction_needs_a_class_that_counts_steps() -> None:
+    class Uncounted(sf.SGDMRT):
+        rule = Rule("trust", trust_ratio, direction="adam", second_moment="element")
+
+    with pytest.raises(TypeError, match=r"does not count steps.*derive it from AdamS"):
+        Uncounted([torch.ones(3, 4)], momentum=0.9)
