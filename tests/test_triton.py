@@ -18,6 +18,7 @@ from layouts import LAYOUTS, contiguous, permuted
 from oracles.tolerance import assert_close_to_oracle
 from stepping import assert_unchanged, make, random, random_grads, snapshot, take_steps
 from test_facts import LEFT
+from test_oracle import DTYPE_IDS, DTYPES, MODEL
 from test_state import DISTURBANCES, assert_ends_alike, half_way, undisturbed
 
 from sphere_fused.backends import triton
@@ -30,17 +31,6 @@ if triton.installed():
 from sphere_fused.backends.triton import shapes, steps
 from sphere_fused.backends.triton.shapes import PART, SIZES, pieces_of, shape_of
 
-DTYPES = [
-    (torch.float32, torch.float32),
-    (torch.float64, torch.float64),
-    (torch.float64, torch.float32),
-    (torch.bfloat16, torch.bfloat16),
-    (torch.bfloat16, torch.float32),
-    (torch.float16, torch.float16),
-    (torch.float16, torch.float32),
-]
-# Filters, an odd matrix, and tensors that are stepped by Adam or SGD.
-MODEL = [(6, 5, 3, 3), (9, 27), (33,), (4, 1), ()]
 # Lengths of rows on both sides of every size in the tables: with loads of 16 bytes, and without.
 LENGTHS = [2, 3, 4, 5, 8, 16, 17, 64, 256, 257, 511, 512, 513, 1023, 1024, 1025, 2048, 2052, 2053]
 
@@ -63,7 +53,7 @@ def test_cases(name: str, case: str, hyper: dict[str, Any]) -> None:
     step_all(name, start, 3, torch.float32, **hyper)
 
 
-@pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=str)
+@pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_dtypes(name: str, dtype: torch.dtype, grad_dtype: torch.dtype) -> None:
     start = [random(*shape, seed=i, dtype=dtype) for i, shape in enumerate(MODEL)]
