@@ -113,6 +113,11 @@ def test_addresses_that_are_not_aligned(whose: str, offset: int) -> None:
         optimizer.step()
         if whose == "state" and t == 0:
             optimizer.state[p]["exp_avg"] = shifted(optimizer.state[p]["exp_avg"])
+    (run,) = optimizer._prepared.runs
+    (of_device,) = run.__closure__[0].cell_contents
+    (code,) = of_device._layout.launches[-1]._arguments[-1]
+    # The interpreter takes no notice of what a compiler would be promised.
+    assert code >> 8 & 15 == (2 if offset == 4 else 0)
     assert_close_to_oracle("AdamSRT", w0, grads, p, optimizer.state[p])
 
 
@@ -148,6 +153,7 @@ def test_pieces_cover_every_segment_once(outer: int, dim: int, inner: int) -> No
         assert pieces * s.rows < outer * inner + s.rows * (outer if s.across else 1)
         assert s.rows * s.cols <= 2**15, "a shape's logarithms have four bits"
         assert not s.held or s.cols >= dim
+        assert (dim if inner == 1 else inner) % s.vector == 0
         assert s.code() < 2**16
 
 
