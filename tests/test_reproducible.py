@@ -59,7 +59,6 @@ def assert_all_same(actual: list[Tensor], expected: list[Tensor]) -> None:
         assert_same(a, e, f"tensor {i}")
 
 
-@pytest.mark.interpreted
 def test_again(name: str, backend: str) -> None:
     first = together(name, backend, SHAPES, 3)
     assert_all_same(together(name, backend, SHAPES, 3), first)
@@ -77,7 +76,6 @@ def test_with_any_number_of_threads(
         assert_all_same(together(name, native, kinds, 2), alone)
 
 
-@pytest.mark.interpreted
 def test_one_by_one(name: str, backend: str) -> None:
     expected = together(name, backend, SHAPES, 3)
     params, grads = tensors(SHAPES, 3)
@@ -89,7 +87,6 @@ def test_one_by_one(name: str, backend: str) -> None:
     assert_all_same(results, expected)
 
 
-@pytest.mark.interpreted
 @pytest.mark.parametrize("size", [1, 3])
 def test_in_groups(name: str, size: int, backend: str) -> None:
     expected = together(name, backend, SHAPES, 3)
@@ -100,7 +97,6 @@ def test_in_groups(name: str, size: int, backend: str) -> None:
     assert_all_same(outcome(optimizer, params), expected)
 
 
-@pytest.mark.interpreted
 def test_in_another_order(name: str, backend: str) -> None:
     expected = together(name, backend, SHAPES, 3)
     params, grads = tensors(SHAPES, 3)

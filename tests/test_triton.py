@@ -349,3 +349,23 @@ def test_a_rule_that_triton_cannot_compile_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(package.runtime.driver, "_active", driver, raising=False)
     with pytest.raises(RuntimeError, match=r"could not compile rule mine, .*backend='reference'"):
         steps.Launch(Kernel(), 1, 4, rules=["rule mine"])
+
+
+@pytest.mark.parametrize("name", ["AdamSRT", "AdamG"])
+def test_the_same_bits_however_tensors_are_grouped(name: str) -> None:
+    start = [random(*shape, seed=i) for i, shape in enumerate([*MODEL, (2, 2100), (40, 3)])]
+    grads = [random_grads(w.shape, 2, seed=100 * i) for i, w in enumerate(start)]
+
+    def ends(groups: list[list[int]]) -> list[torch.Tensor]:
+        params = [w.clone() for w in start]
+        for group in groups:
+            optimizer = make(name, [params[i] for i in group], "triton", **typical(name))
+            steps_of = [[grads[i][t] for i in group] for t in range(2)]
+            take_steps(optimizer, [params[i] for i in group], steps_of)
+        return params
+
+    everything = list(range(len(start)))
+    together = ends([everything])
+    for groups in ([everything], [everything[::-1]], [[i] for i in everything]):
+        for a, b in zip(together, ends(groups), strict=True):
+            assert torch.equal(a, b)
