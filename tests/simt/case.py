@@ -69,7 +69,8 @@ class Case:
         sizes = [len(params), len(hypers[0]), len(grads), most_blocks, lr_bytes]
         numbers = [MODES.index(mode) for mode in modes or ["step"] * len(grads)]
         parts = [struct.pack(f"<{5 + len(grads)}q", *sizes, *numbers)]
-        parts += [struct.pack("<10d", *group) for of_step in hypers for group in of_step]
+        # No compiled rule has hyperparameters of its own, the last of them.
+        parts += [struct.pack("<10d", *group[:-1]) for of_step in hypers for group in of_step]
         for i, e in enumerate(self.entries):
             of_entry = [of_step[i] for of_step in grads]
             assert e.geometry is not None
