@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/step.h"
+#include "cpu/schedule.h"
 #ifdef SPHERE_CUDA
 #include "cuda/steps.h"
 #endif
@@ -24,17 +24,23 @@ const Kernels* const kAllKernels[] = {
     &kBaseline,
 };
 
-const Kernels* kernels_in_use() {
+const Kernels* chosen = nullptr;  // by use_instruction_set, else the best that runs
+
+const Kernels& kernels() {
   static const Kernels* const best = [] {
     for (const Kernels* k : kAllKernels) {
       if (k->runs_here()) return k;
     }
     return &kBaseline;
   }();
-  return best;
+  return chosen ? *chosen : *best;
 }
 
-const Kernels* chosen = nullptr;  // by use_instruction_set, else the best that runs
+void step_of_bytes(uintptr_t w, uintptr_t g, uintptr_t m, int64_t count, int threads) {
+  py::gil_scoped_release release;
+  stream(kernels(), reinterpret_cast<float*>(w), reinterpret_cast<const float*>(g),
+         reinterpret_cast<float*>(m), count, threads);
+}
 
 class Plan {
  public:
@@ -83,8 +89,7 @@ class Plan {
 
   void step(const std::vector<GroupHyper>& groups, int threads) {
     py::gil_scoped_release release;
-    sphere_fused::step(*(chosen ? chosen : kernels_in_use()), table_.data(), table_.size(),
-                       groups.data(), threads);
+    cpu_steps_.step(kernels(), table_.data(), table_.size(), groups.data(), threads);
   }
 
   const std::vector<Segments>& table() const { return table_; }
@@ -96,6 +101,7 @@ class Plan {
 
  private:
   std::vector<Segments> table_;
+  CpuSteps cpu_steps_;
   std::unique_ptr<Watch> watch_;
 };
 
@@ -185,6 +191,10 @@ PYBIND11_MODULE(_native, m) {
   m.def("instruction_sets", &sphere_fused::instruction_sets, "Those this processor can run.");
   m.def("use_instruction_set", &sphere_fused::use_instruction_set, py::arg("name").none(true),
         "Force one of instruction_sets() in this process; None for the best.");
+  m.def(
+      "stream", &sphere_fused::step_of_bytes,
+      "A step that only moves its bytes, of `count` float32 weights: reads three arrays, given by "
+      "their addresses, and writes the first and the last.");
   py::class_<Plan>(m, "Plan", "The tensors of one optimizer; see sphere_fused/plan.py.")
       .def(py::init<>())
       .def("add", &Plan::add)

@@ -29,7 +29,11 @@ SHAPES: list[tuple[tuple[int, ...], torch.dtype, Callable[[Tensor], Tensor] | No
     ((7, 100), torch.float64, None),
     *(((4, 5), torch.float32, None) for _ in range(40)),
 ]
-LONG = [((1, 1_000_003), torch.float32, None), ((2, 300_001), torch.bfloat16, None)]
+LONG = [
+    ((1, 1_000_003), torch.float32, None),
+    ((300, 601), torch.float32, None),
+    ((2, 300_001), torch.bfloat16, None),
+]
 TENSORS = tuple[list[Tensor], list[list[Tensor]]]
 
 

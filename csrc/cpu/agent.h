@@ -88,14 +88,30 @@ SPHERE_INLINE void sweep(int64_t first, int64_t n, At at) {
 // a row of a million as for one of a thousand.
 inline constexpr int64_t kPartial = 1024;
 
+// The sums of the first kHead elements of a row, for gram_of to go on from.
+inline constexpr int64_t kHead = 128;
+
+// By value, here and below: what a loop stores could be part of what a reference refers to, which
+// would be loaded again for every vector.
 template <Direction kDirection, class W, class G, class T>
-Gram<double> gram_of(const Stretch<W, G>& row, const Hyper<T>& h) {
+SPHERE_INLINE Gram<Vector<T>> head_of(const Stretch<W, G> row, const Hyper<T> h) {
+  Gram<Vector<T>> lanes{};
+  for (int64_t i = 0; i < kHead; i += kLanes<T>) {
+    const Loaded<Vector<T>> e = read<kDirection, Vector<T>>(row, i, h);
+    add<kDirection>(lanes, e.w, e.x, e.g);
+  }
+  return lanes;
+}
+
+// `lanes` are the sums of the first `done` elements.
+template <Direction kDirection, class W, class G, class T>
+SPHERE_INLINE Gram<double> gram_of(const Stretch<W, G> row, const Hyper<T> h,
+                                   Gram<Vector<T>> lanes = Gram<Vector<T>>(), int64_t done = 0) {
   Gram<double> total{};
   for (int64_t first = 0; first < row.n; first += kPartial) {
     const int64_t last = first + kPartial < row.n ? first + kPartial : row.n;
-    Gram<Vector<T>> lanes{};
     Gram<T> rest{};
-    sweep<T>(first, last, [&](int64_t i, auto kind) __attribute__((always_inline)) {
+    sweep<T>(first + done, last, [&](int64_t i, auto kind) __attribute__((always_inline)) {
       using V = decltype(kind);
       const Loaded<V> e = read<kDirection, V>(row, i, h);
       if constexpr (std::is_same_v<V, T>) add<kDirection>(rest, e.w, e.x, e.g);
@@ -103,6 +119,7 @@ Gram<double> gram_of(const Stretch<W, G>& row, const Hyper<T>& h) {
     });
     fold(total, lanes);
     fold(total, rest);
+    lanes = Gram<Vector<T>>{}, done = 0;
   }
   return total;
 }
@@ -125,7 +142,7 @@ Measured<kDirection, T> measured_of(const Stretch<W, G>& row, int64_t stride, co
 }
 
 template <Direction kDirection, class W, class G, class T>
-void update_stretch(const Stretch<W, G>& row, const Hyper<T>& h, const Update<T>& u) {
+SPHERE_INLINE void update_stretch(const Stretch<W, G> row, const Hyper<T> h, const Update<T> u) {
   sweep<T>(0, row.n, [&](int64_t i, auto kind) __attribute__((always_inline)) {
     write<kDirection, decltype(kind)>(row, i, h, u);
   });

@@ -3,6 +3,9 @@
 
 #include <cstring>
 #include <type_traits>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 #include "../vocabulary.h"
 
@@ -42,20 +45,47 @@ SPHERE_INLINE Bits8 choose(Bits8 mask, Bits8 a, Bits8 b) {
   return (mask & a) | (~mask & b);
 }
 
+// x86-64-v3 has instructions for what compilers make a dozen of.
+SPHERE_INLINE Bits8 widen(Half8 half) {
+#ifdef __AVX2__
+  return Bits8(_mm256_cvtepu16_epi32(__m128i(half)));
+#else
+  return __builtin_convertvector(half, Bits8);
+#endif
+}
+
+// Of numbers below 2^16.
+SPHERE_INLINE Half8 narrow(Bits8 bits) {
+#ifdef __AVX2__
+  const __m256i packed = _mm256_packus_epi32(__m256i(bits), __m256i(bits));
+  return Half8(_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0b1000)));
+#else
+  return __builtin_convertvector(bits, Half8);
+#endif
+}
+
 SPHERE_INLINE Float8 widen(Half8 half, bfloat16) {
-  return same_bits<Float8>(__builtin_convertvector(half, Bits8) << 16);
+  return same_bits<Float8>(widen(half) << 16);
 }
 
 SPHERE_INLINE Half8 narrow(Float8 value, bfloat16) {
   const Bits8 bits = same_bits<Bits8>(value);
   const Bits8 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-  const Bits8 nan = Bits8((bits & 0x7fffffff) > 0x7f800000);
-  return __builtin_convertvector(choose(nan, (bits >> 16) | 0x40, rounded), Half8);
+  return narrow(choose(Bits8(value != value), (bits >> 16) | 0x40, rounded));
 }
 
+#ifdef __F16C__
+SPHERE_INLINE Float8 widen(Half8 half, float16) {
+  return Float8(_mm256_cvtph_ps(__m128i(half)));
+}
+
+SPHERE_INLINE Half8 narrow(Float8 value, float16) {
+  return Half8(_mm256_cvtps_ph(__m256(value), _MM_FROUND_TO_NEAREST_INT));
+}
+#else
 // With the exponent moved to its place, a half is 2^112 too small; subnormals come out right too.
 SPHERE_INLINE Float8 widen(Half8 half, float16) {
-  const Bits8 bits = __builtin_convertvector(half, Bits8);
+  const Bits8 bits = widen(half);
   const Bits8 magnitude = (bits & 0x7fff) << 13;
   const Bits8 scaled = same_bits<Bits8>(same_bits<Float8>(magnitude) * 0x1p112f);
   const Bits8 infinite = Bits8(magnitude >= (31u << 23)) & 0x7f800000;
@@ -71,8 +101,9 @@ SPHERE_INLINE Half8 narrow(Float8 value, float16) {
   const Bits8 special = choose(Bits8(magnitude > 0x7f800000), Bits8{} + 0x7e00, Bits8{} + 0x7c00);
   const Bits8 small = choose(Bits8(magnitude < (113u << 23)), subnormal, normal);
   const Bits8 result = choose(Bits8(magnitude >= (143u << 23)), special, small);
-  return __builtin_convertvector(result | ((bits >> 16) & 0x8000), Half8);
+  return narrow(result | ((bits >> 16) & 0x8000));
 }
+#endif
 
 // V is a vector or, for what is left at the end of a row, one number.
 template <class V, class S>

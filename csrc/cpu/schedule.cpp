@@ -1,15 +1,14 @@
 // Divides a step over threads. The pieces depend on the parameters alone, so that every number of
 // threads computes the same bits.
+#include "schedule.h"
+
 #include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
-#include <deque>
-#include <vector>
 
 #include "../hyper.h"
 #include "../math.h"
-#include "step.h"
 
 namespace sphere_fused {
 namespace {
@@ -40,82 +39,70 @@ struct Units {
 };
 
 Units units_of(const Segments& at) {
-  if (at.dim == 1) return {(at.outer + kUnitElements - 1) / kUnitElements, kUnitElements};
+  if (at.dim == 1) {
+    return {(at.outer + kUnitElements - 1) / kUnitElements, std::min(at.outer, kUnitElements)};
+  }
   if (at.inner == 1) return {at.outer, at.dim};
   return {at.outer * ((at.inner + kUnitColumns - 1) / kUnitColumns), at.dim * kUnitColumns};
 }
 
-void step_short_rows(const Kernels& kernels, const std::vector<Work>& work, int threads) {
-  std::vector<int64_t> starts;  // of each parameter, in elements of all parameters end to end
+}  // namespace
+
+void CpuSteps::step_short_rows(const Kernels& kernels, int threads) {
   int64_t total = 0;
-  for (const Work& w : work) {
-    starts.push_back(total);
+  starts_.clear();
+  for (const Work& w : short_rows_) {
+    starts_.push_back(total);
     const Units units = units_of(*w.at);
     total += units.count * units.size;
   }
-  const int64_t share = total / (8 * threads);
+  const int64_t share = total / (16 * threads);
   const int64_t size = std::clamp(share, kLeastHandful, kMostHandful);
   const int64_t handfuls = (total + size - 1) / size;
   const int useful = int(std::min<int64_t>(threads, total / kWorthAThread + 1));
   parallel_for(handfuls, useful, [&](int64_t handful) {
     const int64_t from = handful * size, to = std::min(from + size, total);
-    size_t p = std::upper_bound(starts.begin(), starts.end(), from) - starts.begin() - 1;
-    for (; p < work.size() && starts[p] < to; ++p) {
+    size_t p = std::upper_bound(starts_.begin(), starts_.end(), from) - starts_.begin() - 1;
+    for (; p < short_rows_.size() && starts_[p] < to; ++p) {
       // The units that begin in this handful.
-      const Units units = units_of(*work[p].at);
+      const Units units = units_of(*short_rows_[p].at);
       const auto begun = [&](int64_t element) {
-        const int64_t inside = std::max<int64_t>(element - starts[p], 0);
+        const int64_t inside = std::max<int64_t>(element - starts_[p], 0);
         return std::min((inside + units.size - 1) / units.size, units.count);
       };
-      if (begun(from) < begun(to)) kernels.units(work[p], begun(from), begun(to));
+      if (begun(from) < begun(to)) kernels.units(short_rows_[p], begun(from), begun(to));
     }
   });
 }
 
-void step_long_rows(const Kernels& kernels, const std::vector<Work>& work, int threads) {
-  struct Row {
-    const Work* work;
-    int64_t row, first_block, blocks;
-    Update<double> update;
-  };
-  struct Block {
-    size_t row;
-    int64_t block;
-    Gram<double> gram;
-  };
-  std::vector<Row> rows;
-  std::vector<Block> blocks;
-  for (const Work& w : work) {
+void CpuSteps::step_long_rows(const Kernels& kernels, int threads) {
+  rows_.clear(), blocks_.clear();
+  for (const Work& w : long_rows_) {
     for (int64_t r = 0; r < w.at->outer; ++r) {
       const int64_t count = (w.at->dim + kBlock - 1) / kBlock;
-      for (int64_t b = 0; b < count; ++b) blocks.push_back({rows.size(), b, {}});
-      rows.push_back({&w, r, int64_t(blocks.size()) - count, count, {}});
+      for (int64_t b = 0; b < count; ++b) blocks_.push_back({int64_t(rows_.size()), b, {}});
+      rows_.push_back({&w, r, int64_t(blocks_.size()) - count, count, {}});
     }
   }
-  parallel_for(blocks.size(), threads, [&](int64_t i) {
-    Block& b = blocks[i];
-    b.gram = kernels.block_gram(*rows[b.row].work, rows[b.row].row, b.block);
+  parallel_for(blocks_.size(), threads, [&](int64_t i) {
+    Block& b = blocks_[i];
+    b.gram = kernels.block_gram(*rows_[b.row].work, rows_[b.row].row, b.block);
   });
-  parallel_for(rows.size(), threads, [&](int64_t i) {
+  parallel_for(rows_.size(), threads, [&](int64_t i) {
+    Row& row = rows_[i];
     Gram<double> sum{};
-    for (int64_t b = rows[i].first_block; b < rows[i].first_block + rows[i].blocks; ++b) {
-      sum += blocks[b].gram;
-    }
-    rows[i].update = kernels.row_update(*rows[i].work, rows[i].row, sum);
+    for (int64_t b = row.first_block; b < row.first_block + row.blocks; ++b) sum += blocks_[b].gram;
+    row.update = kernels.row_update(*row.work, row.row, sum);
   });
-  parallel_for(blocks.size(), threads, [&](int64_t i) {
-    const Row& row = rows[blocks[i].row];
-    kernels.block_update(*row.work, row.row, blocks[i].block, row.update);
+  parallel_for(blocks_.size(), threads, [&](int64_t i) {
+    const Row& row = rows_[blocks_[i].row];
+    kernels.block_update(*row.work, row.row, blocks_[i].block, row.update);
   });
 }
 
-}  // namespace
-
-void step(const Kernels& kernels, const Segments* table, int64_t count, const GroupHyper* groups,
-          int threads) {
-  std::vector<Work> short_rows, long_rows;
-  // Parameters of a group mostly share their step count, and powers are slow.
-  std::deque<Hyper<double>> hypers;
+void CpuSteps::sort(const Segments* table, int64_t count, const GroupHyper* groups) {
+  hypers_.clear(), short_rows_.clear(), long_rows_.clear();
+  hypers_.reserve(count);  // to which Work points
   const GroupHyper* group = nullptr;
   double last_step = -1;
   for (int64_t i = 0; i < count; ++i) {
@@ -124,17 +111,30 @@ void step(const Kernels& kernels, const Segments* table, int64_t count, const Gr
     const double t = at.step ? *at.step + 1.0 : 0.0;
     if (group != groups + at.group || t != last_step) {
       group = groups + at.group, last_step = t;
-      hypers.push_back(hyper_at(*group, t));
+      hypers_.push_back(hyper_at(*group, t));
     }
     const bool is_long = at.inner == 1 && at.dim > kLongRow;
-    (is_long ? long_rows : short_rows).push_back({&at, &hypers.back()});
+    (is_long ? long_rows_ : short_rows_).push_back({&at, &hypers_.back()});
   }
-  step_short_rows(kernels, short_rows, threads);
-  step_long_rows(kernels, long_rows, threads);
+}
+
+void CpuSteps::step(const Kernels& kernels, const Segments* table, int64_t count,
+                    const GroupHyper* groups, int threads) {
+  sort(table, count, groups);
+  step_short_rows(kernels, threads);
+  step_long_rows(kernels, threads);
   for (int64_t i = 0; i < count; ++i) {
     const Segments& at = table[i];
     if (at.g && at.on_cpu && at.step) *at.step += 1;
   }
+}
+
+void stream(const Kernels& kernels, float* w, const float* g, float* m, int64_t count,
+            int threads) {
+  parallel_for((count + kMostHandful - 1) / kMostHandful, threads, [&](int64_t handful) {
+    const int64_t first = handful * kMostHandful;
+    kernels.stream(w + first, g + first, m + first, std::min(kMostHandful, count - first));
+  });
 }
 
 }  // namespace sphere_fused

@@ -45,8 +45,11 @@ Hyper<T> hyper_of(const Work& work) {
   return h;
 }
 
-inline constexpr int64_t kShortRow = 128;
-inline constexpr int64_t kBatch = 16;
+// Shorter rows are taken in batches: of so many elements, or so many rows.
+inline constexpr int64_t kAloneRow = 512;
+inline constexpr int64_t kBatch = 1024;
+inline constexpr int64_t kBatchRows = 16;
+static_assert(kHead <= kAloneRow);
 
 template <class W, class G, Direction kDirection>
 struct Parameter {
@@ -67,31 +70,39 @@ struct Parameter {
     return u;
   }
 
+  // A decision is a chain of divisions and roots, as long as the sums of 128 elements: meanwhile
+  // the next row begins. Not the whole of it, because the first level of the cache holds one.
   static void rows(const Work& work, int64_t first, int64_t last) {
-    const auto h = hyper_of<T>(work);
     const int64_t dim = work.at->dim;
+    if (dim < kAloneRow) return short_rows(work, first, last);
+    const auto h = hyper_of<T>(work);
     const auto row = [&](int64_t r) { return Row(*work.at, r * dim, dim); };
-    if (dim <= kShortRow) return short_rows(work, first, last, h);
-    for (int64_t r = first; r < last; ++r) {
-      const auto gram = gram_of<kDirection>(row(r), h);
-      update_stretch<kDirection>(row(r), h, decide_segment(work, r, row(r), 1, gram, h));
+    auto head = head_of<kDirection>(row(first), h);
+    for (; first < last; ++first) {
+      const auto gram = gram_of<kDirection>(row(first), h, head, kHead);
+      const auto u = decide_segment(work, first, row(first), 1, gram, h);
+      if (first + 1 < last) head = head_of<kDirection>(row(first + 1), h);
+      update_stretch<kDirection>(row(first), h, u);
     }
   }
 
-  // In batches, so that the decisions, each a chain of divisions and roots, overlap.
-  static void short_rows(const Work& work, int64_t first, int64_t last, const Hyper<T>& h) {
-    const int64_t dim = work.at->dim;
+  // In batches, so that the decisions overlap.
+  static void short_rows(const Work& work, int64_t first, int64_t last) {
+    const auto h = hyper_of<T>(work);
+    const int64_t dim = work.at->dim, fit = kBatch / dim;
+    const int64_t batch = fit < kBatchRows ? fit : kBatchRows;
     const auto row = [&](int64_t r) { return Row(*work.at, r * dim, dim); };
-    for (; first < last; first += kBatch) {
-      const int64_t stop = first + kBatch < last ? first + kBatch : last;
-      Gram<double> grams[kBatch];
-      Update<T> updates[kBatch];
+    for (; first < last; first += batch) {
+      const int64_t stop = first + batch < last ? first + batch : last;
+      Gram<double> grams[kBatchRows];
+      Update<T> updates[kBatchRows];
       for (int64_t r = first; r < stop; ++r) grams[r - first] = gram_of<kDirection>(row(r), h);
       for (int64_t r = first; r < stop; ++r) {
         updates[r - first] = decide_segment(work, r, row(r), 1, grams[r - first], h);
       }
-      for (int64_t r = first; r < stop; ++r)
+      for (int64_t r = first; r < stop; ++r) {
         update_stretch<kDirection>(row(r), h, updates[r - first]);
+      }
     }
   }
 
@@ -153,7 +164,7 @@ struct Parameter {
       const int64_t outer = strip / per_outer, start = strip % per_outer * kUnitColumns;
       const int64_t stop = start + kUnitColumns < inner ? start + kUnitColumns : inner;
       sweep<T>(start, stop,
-               [&](int64_t column, auto kind) { columns<decltype(kind)>(work, outer, column, h); });
+               [&](int64_t c, auto kind) { columns<decltype(kind)>(work, outer, c, h); });
     }
   }
 
@@ -219,7 +230,7 @@ bool runs_here() {
 #if defined(__AVX2__)
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("bmi2");
+         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
 #else
   return true;
 #endif
@@ -244,6 +255,14 @@ extern const Kernels SPHERE_KERNELS = {
     },
     [](const Work& work, int64_t row, int64_t block, const Update<double>& update) {
       with_parameter(*work.at, [&](auto p) { p.block_update(work, row, block, update); });
+    },
+    [](float* w, const float* g, float* m, int64_t n) {
+      sweep<float>(0, n, [&](int64_t i, auto kind) __attribute__((always_inline)) {
+        using V = decltype(kind);
+        const V x = 0.9f * load<V>(m + i) + 0.1f * load<V>(g + i);
+        store(m + i, x);
+        store(w + i, load<V>(w + i) - 1e-3f * x);
+      });
     },
 };
 

@@ -1,5 +1,4 @@
-// The CPU backend: schedule.cpp divides the work, step.cpp, compiled once per instruction set,
-// does it.
+// What step.cpp, compiled once per instruction set, does for schedule.cpp, which divides the work.
 #pragma once
 
 #include "../rules.gen.h"
@@ -29,16 +28,13 @@ struct Kernels {
   Gram<double> (*block_gram)(const Work&, int64_t row, int64_t block);
   Update<double> (*row_update)(const Work&, int64_t row, const Gram<double>& gram);
   void (*block_update)(const Work&, int64_t row, int64_t block, const Update<double>& update);
+  // Nothing but the traffic of a step: reads w, g and m, and writes w and m.
+  void (*stream)(float* w, const float* g, float* m, int64_t n);
 };
 
 extern const Kernels kBaseline;
 #if defined(__x86_64__)
 extern const Kernels kX86_64_v3;
 #endif
-
-// Takes one step of the parameters with a gradient that are to be stepped here. Deterministic:
-// which thread does what changes no bit of any result.
-void step(const Kernels& kernels, const Segments* table, int64_t count, const GroupHyper* groups,
-          int threads);
 
 }  // namespace sphere_fused

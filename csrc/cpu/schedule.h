@@ -1,0 +1,44 @@
+// The CPU backend, as the module sees it.
+#pragma once
+
+#include <vector>
+
+#include "step.h"
+
+namespace sphere_fused {
+
+// The steps of a plan's parameters that are to be stepped here. Deterministic: which thread does
+// what changes no bit of any result. What a step needs is allocated in the first one and kept.
+class CpuSteps {
+ public:
+  void step(const Kernels& kernels, const Segments* table, int64_t count, const GroupHyper* groups,
+            int threads);
+
+ private:
+  struct Row {
+    const Work* work;
+    int64_t row, first_block, blocks;
+    Update<double> update;
+  };
+  struct Block {
+    int64_t row;
+    int64_t block;
+    Gram<double> gram;
+  };
+
+  void sort(const Segments* table, int64_t count, const GroupHyper* groups);
+  void step_short_rows(const Kernels& kernels, int threads);
+  void step_long_rows(const Kernels& kernels, int threads);
+
+  // Parameters of a group mostly share their step count, and powers are slow.
+  std::vector<Hyper<double>> hypers_;
+  std::vector<Work> short_rows_, long_rows_;
+  std::vector<int64_t> starts_;  // of short_rows_, in elements of all of them end to end
+  std::vector<Row> rows_;
+  std::vector<Block> blocks_;
+};
+
+// What a step is measured against: one that only moves the bytes of `count` weights.
+void stream(const Kernels& kernels, float* w, const float* g, float* m, int64_t count, int threads);
+
+}  // namespace sphere_fused
