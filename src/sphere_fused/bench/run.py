@@ -33,7 +33,8 @@ ROUNDS_OF_DRY_RUN = 6
 def clean(device: str) -> None:
     """Free what the case before needed."""
     gc.collect()
-    torch._dynamo.reset()
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
     if device == "cuda":
         torch.cuda.empty_cache()
 
