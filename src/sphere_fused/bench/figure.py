@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sphere_fused.bench.markdown import measured, number
+from sphere_fused.bench.markdown import measured, number, present
 from sphere_fused.bench.names import (
     ADAMP,
     BASE,
@@ -122,8 +122,15 @@ def draw(path: Path, results: list[Row]) -> None:
         figure.subplots_adjust(0.035, 0.45 / height, 0.995, 1 - above, 0.08, 0.4)
         for (large, small), result in zip(panels, results, strict=True):
             draw_one(large, small, result)
-        seen = {n for r in results for _, told in measured(r) for n in told["rows"]}
-        shown = [name for name in COLOURS if name in seen]
+        timed = {name for result in results for name in present(measured(result))}
+        shown = [name for name in COLOURS if name in timed]
         handles = [matplotlib.patches.Patch(color=COLOURS[name], label=name) for name in shown]
-        figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.03, 1), ncols=len(shown))
+        figure.legend(
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(0.03, 1),
+            ncols=len(shown),
+            columnspacing=1.4,
+            handlelength=1.2,
+        )
         figure.savefig(path, dpi=100)

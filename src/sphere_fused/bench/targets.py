@@ -106,6 +106,12 @@ ON_CPU = [
 ]
 
 
+def milliseconds(row: dict[str, Any], time: str) -> Any:
+    """None if it was not timed. Where the device is no separate one, its time is wall time."""
+    told = row.get(f"{time}_ms") or (row.get("wall_ms") if time == "device" else None)
+    return told and told["median"]
+
+
 def judged(target: Target, sections: dict[str, Any]) -> dict[str, Any]:
     rows = sections.get(target.section, {}).get(target.case, {}).get("rows", {})
     row: dict[str, Any] = {
@@ -114,9 +120,9 @@ def judged(target: Target, sections: dict[str, Any]) -> dict[str, Any]:
         "value": None,
         "met": None,
     }
-    key = f"{target.time}_ms"
-    if all(key in rows.get(name, {}) for name in (target.above, target.below)):
-        ratio = rows[target.above][key]["median"] / rows[target.below][key]["median"]
+    times = [milliseconds(rows.get(name, {}), target.time) for name in (target.above, target.below)]
+    if None not in times:
+        ratio = times[0] / times[1]
         row["value"] = round(ratio, 4)
         row["met"] = ratio >= target.bound if target.at_least else ratio <= target.bound
     return row

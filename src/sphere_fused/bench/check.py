@@ -1,0 +1,140 @@
+"""`python -m sphere_fused bench check FILE`: whether AdamSRT has become slower than it was.
+
+Times a few models for two minutes, AdamSRT in turn with torch's fused Adam, and compares the ratios
+of their times with those in FILE. What counts is the median, over rounds, of the ratio of two steps
+that were taken one after the other: machines differ and have neighbours, which both steps feel.
+A ratio that is too large is measured again, and the smallest counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sphere_fused.bench import machine
+from sphere_fused.bench.cases import Case, models_on_cpu, small_on_cpu
+from sphere_fused.bench.contenders import make
+from sphere_fused.bench.names import BASE, OURS
+from sphere_fused.bench.timing import LEAST_ROUNDS, wall
+from sphere_fused.progress import Progress
+
+CHECKED = ("GPT-2 124M", "ResNet-50", "CIFAR ResNet-20", "1,000 tensors of 64")
+CHECKED_IN_BFLOAT16 = ("ResNet-50",)
+SLOWER = 1.25  # than committed: what fails
+TRIES = 3
+SECONDS = 20.0
+
+
+class Verdict(NamedTuple):
+    """Of one case: `ratio` is AdamSRT's time over that of torch's fused Adam."""
+
+    case: str
+    ratio: float
+    committed: float | None  # None: nobody has
+    tries: int
+
+    def quotient(self) -> float | None:
+        return None if self.committed is None else self.ratio / self.committed
+
+    def passes(self) -> bool:
+        quotient = self.quotient()
+        return quotient is not None and quotient <= SLOWER
+
+
+def checked() -> dict[str, Case]:
+    wanted = {(name, "float32") for name in CHECKED}
+    wanted |= {(name, "bfloat16") for name in CHECKED_IN_BFLOAT16}
+    return {
+        f"{case.name}, {case.dtype}": case._replace(contenders=(OURS, BASE))
+        for case in (*models_on_cpu(), *small_on_cpu())
+        if (case.name, case.dtype) in wanted
+    }
+
+
+def ratio_of(case: Case, seconds: float) -> float:
+    """Median over rounds. Raises RuntimeError where one of the two cannot step."""
+    made, others = make(case, "cpu")
+    for name, told in others.items():
+        raise RuntimeError(f"{name}: {'; '.join(told.values())}")
+    ratios: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(ratios) < LEAST_ROUNDS:
+        ratios.append(wall(made[OURS].step) / wall(made[BASE].step))
+    return statistics.median(ratios)
+
+
+def judge(name: str, committed: float | None, measure: Callable[[], float]) -> Verdict:
+    """Measures until it passes, TRIES times at most."""
+    best = float("inf")
+    for done in range(1, TRIES + 1):
+        best = min(best, measure())
+        verdict = Verdict(name, best, committed, done)
+        if verdict.passes() or committed is None:
+            break
+    return verdict
+
+
+def table(verdicts: list[Verdict]) -> str:
+    lines = [f"| AdamSRT / {BASE} | measured | committed | quotient | at most {SLOWER} |"]
+    lines.append("|---" * 5 + "|")
+    for v in verdicts:
+        committed, quotient = "none", ""
+        if v.committed is not None:
+            committed, quotient = f"{v.committed:.3f}", f"{v.quotient():.2f}"
+        met = "yes" if v.passes() else "**no**"
+        met += f", after {v.tries} tries" if v.tries > 1 else ""
+        lines.append(f"| {v.case} | {v.ratio:.3f} | {committed} | {quotient} | {met} |")
+    return "\n".join(lines)
+
+
+def update(path: Path, seconds: float) -> None:
+    """Every ratio is the median of TRIES."""
+    cases = checked()
+    progress = Progress(TRIES * len(cases))
+    ratios = {}
+    for name, case in cases.items():
+        found = []
+        for _ in range(TRIES):
+            found.append(ratio_of(case, seconds))
+            progress.advance(name)
+        ratios[name] = round(statistics.median(found), 4)
+    written: dict[str, Any] = {"about": machine.about("cpu"), "ratios": ratios}
+    path.write_text(json.dumps(written, indent=1) + "\n")
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m sphere_fused bench check", description=__doc__.split("\n\n")[1]
+    )
+    parser.add_argument("json", type=Path, metavar="FILE", help="ratios of an earlier run")
+    parser.add_argument("--update", action="store_true", help="write the ratios there")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="for each case; default %(default)s"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.update:
+            update(arguments.json, arguments.seconds)
+            return 0
+        committed = json.loads(arguments.json.read_text())["ratios"]
+        cases = checked()
+        progress = Progress(len(cases))
+        verdicts = []
+        for name, case in cases.items():
+
+            def measure(case: Case = case) -> float:
+                return ratio_of(case, arguments.seconds)
+
+            verdicts.append(judge(name, committed.get(name), measure))
+            progress.advance(name)
+    except (RuntimeError, OSError) as error:
+        print(f"nothing was compared: {error}", file=sys.stderr)
+        return 2
+    print(table(verdicts))
+    return int(not all(verdict.passes() for verdict in verdicts))
