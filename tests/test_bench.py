@@ -189,6 +189,14 @@ def test_reports(
     assert lines[0].endswith("| H |")
     tables = [line for line in lines if line.startswith("|")]
     assert any(line.startswith("| tiny, bfloat16") for line in tables)
+    readme = tmp_path / "README.md"
+    readme.write_text("Before.\n<!-- measured -->\nold\n<!-- /measured -->\nAfter.\n")
+    for _ in range(2):  # again as at first
+        assert bench.main(["report", str(one), "--into", str(readme)]) == 0
+    written = readme.read_text()
+    assert written.startswith("Before.\n<!-- measured -->\nMeasured on: ")
+    assert written.endswith("\n<!-- /measured -->\nAfter.\n")
+    assert written.count("| tiny, bfloat16") == 2
     with pytest.raises(SystemExit, match="no result"):
         bench.main(["report", str(tmp_path / "none.json")])
 

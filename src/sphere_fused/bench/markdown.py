@@ -142,15 +142,22 @@ def contenders(result: Row) -> list[str]:
 
 
 NOTES = """
-Medians of steps that were taken in turn. ¹ Parameters, gradients and state fit in the cache. ² On a
-CPU the operators that Python calls. ³ Half of the range between the quartiles."""
+Medians of steps that were taken in turn. ¹ Parameters, gradients and moments fit in the cache.
+² On a CPU: operators that Python calls. ³ Half of the range between the quartiles."""
+
+
+def folded(summary: str, lines: list[str]) -> list[str]:
+    return ["", "<details>", f"<summary>{summary}</summary>", *lines, "", "</details>"]
 
 
 def of_one(result: Row) -> list[str]:
-    lines = [f"{about(result)}."]
-    for part in (times, peers, limits, memory, targets):
+    lines = [f"Measured on: {about(result)}."]
+    for part in (times, peers, limits, memory):
         lines += part(result)
-    lines += [NOTES, *contenders(result)]
+    asked = result.get("targets", [])
+    met = sum(row["met"] is True for row in asked)
+    lines += [NOTES, *folded(f"Targets: {met} of {len(asked)} met", targets(result))]
+    lines += folded("Who was timed", contenders(result))
     return [*([DRY_RUN, ""] if result.get("dry_run") else []), *lines]
 
 

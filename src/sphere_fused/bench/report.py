@@ -15,8 +15,9 @@ from typing import Any
 from sphere_fused.bench.names import COPY, OURS, TRITON
 from sphere_fused.bench.timing import work_of
 
-ABOUT = ("device", "capability", "driver", "torch", "triton", "python", "nvcc", "commit")
+ABOUT = ("device", "capability", "driver", "torch", "triton", "python", "nvcc", "commit", "date")
 DRY_RUN = "A dry run, of tiny shapes on a CPU: its numbers mean nothing."
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 MET = {True: "yes", False: "**no**", None: ""}
 # Of each column: its title, where it is in a row, and how it is written.
 COLUMNS = (
@@ -134,7 +135,8 @@ def targets(result: dict[str, Any]) -> list[str]:
 
 def about(result: dict[str, Any]) -> str:
     told = result.get("environment") or result["about"]
-    return ", ".join(f"{key} {told[key]}" for key in ABOUT if key in told)
+    known = [key for key in ABOUT if told.get(key) is not None]
+    return ", ".join(str(told[k]) if k in ("device", "date") else f"{k} {told[k]}" for k in known)
 
 
 def text(result: dict[str, Any]) -> str:
@@ -157,19 +159,34 @@ def read(path: Path) -> dict[str, Any]:
     return result
 
 
+def put(tables: str, path: Path) -> None:
+    before, found, rest = path.read_text().partition(f"{BEGIN}\n")
+    _, found_too, after = rest.partition(f"{END}\n")
+    if not (found and found_too):
+        raise SystemExit(f"{path} has no lines {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n{tables}\n{END}\n{after}")
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sphere_fused bench report", description=__doc__.split("\n")[0]
     )
     parser.add_argument("json", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--markdown", action="store_true", help="tables for a README")
+    parser.add_argument(
+        "--into", type=Path, metavar="README", help=f"put them between its lines {BEGIN} and {END}"
+    )
     parser.add_argument("--figure", type=Path, metavar="PATH", help="also draw a figure")
     arguments = parser.parse_args(argv)
     results = [read(path) for path in arguments.json]
-    if arguments.markdown:
+    if arguments.markdown or arguments.into:
         from sphere_fused.bench.markdown import markdown
 
-        print(markdown(results))
+        tables = markdown(results)
+        if arguments.into:
+            put(tables, arguments.into)
+        else:
+            print(tables)
     else:
         print("\n".join(map(text, results)))
     if arguments.figure:
