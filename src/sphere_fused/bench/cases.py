@@ -55,6 +55,7 @@ COMPILED_ON_GPU = ("GPT-2 124M", "ResNet-50", "CIFAR ResNet-20")
 ON_GPU: dict[str, tuple[str, ...]] = dict.fromkeys(
     COMPILED_ON_GPU, (COPY, OURS, TRITON, BASE, FOREACH, REFERENCE)
 )
+SECONDS_ON_CPU = 3.0  # for each contender
 IN_BFLOAT16_ON_CPU = ("GPT-2 124M", "ResNet-50")
 
 
@@ -110,14 +111,12 @@ def tiny(case: Case) -> Case:
 def models_on_cpu() -> list[Case]:
     cases = []
     for name, shapes in MODELS.items():
-        seconds = 4.0 * len(ON_CPU[name])
-        cases.append(
-            Case("models, float32", name, shapes, ON_CPU[name], rounds=200, seconds=seconds)
-        )
+        case = Case("models, float32", name, shapes, ON_CPU[name], rounds=200)
+        cases.append(case._replace(seconds=SECONDS_ON_CPU * len(case.contenders)))
     for name in IN_BFLOAT16_ON_CPU:
         contenders = (*LIMITS, OURS, *TORCHS, REFERENCE)
         case = Case("models, bfloat16", name, MODELS[name], contenders, "bfloat16", rounds=200)
-        cases.append(case._replace(seconds=4.0 * len(contenders)))
+        cases.append(case._replace(seconds=SECONDS_ON_CPU * len(contenders)))
     return cases
 
 
@@ -171,10 +170,11 @@ def small_on_gpu() -> list[Case]:
 
 
 def compiled_on_gpu() -> list[Case]:
-    """Those whose programs inductor has soonest come first."""
-    names = (COPY, BASE, OURS, TRITON, COMPILED, *PEERS)
-    cases = [Case("compiled, float32", n, MODELS[n], names) for n in COMPILED_ON_GPU]
-    return sorted(cases, key=lambda case: len(set(case.shapes)))
+    """Those whose programs inductor has soonest come first; last, other people's."""
+    names = sorted(COMPILED_ON_GPU, key=lambda name: len(set(MODELS[name])))
+    ours, theirs = (COPY, BASE, OURS, TRITON, COMPILED), (COPY, BASE, OURS, *PEERS)
+    cases = [Case("compiled, float32", n, MODELS[n], ours) for n in names]
+    return [*cases, *(Case("peers, float32", n, MODELS[n], theirs) for n in names)]
 
 
 # By device: what `--suite` chooses from; all but the last of a GPU's are timed when none is chosen.

@@ -53,8 +53,8 @@ ABOUT: dict[str, str] = {
     **{name: peer.about for name, peer in peers.PEERS.items()},
 }
 LARGEST_BUFFER = 2**28  # bytes of one array of a copy or stream: far more than a cache
-FIRST_STEPS = 3
-PATIENCE = 150.0  # seconds until these are done, or a contender is absent
+FIRST_STEPS = 2
+PATIENCE = 120.0  # seconds until these are done, or a contender is absent
 
 
 class Contender(NamedTuple):
@@ -212,12 +212,11 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:2000]
 
 
-def made(
-    name: str, case: Case, device: str, params: list[torch.Tensor], few: list[torch.Tensor]
-) -> Contender:
-    """Warmed up. `few` are as many parameters with next to nothing in them."""
+def made(name: str, case: Case, device: str, params: list[torch.Tensor]) -> Contender:
+    """Warmed up."""
     found = contender(name, case, device, params)
     if device == "cpu" and name not in (COMPILED, *LIMITS):
+        few = parameters([smallest(shape) for shape in case.shapes], device, params[0].dtype)
         found = found._replace(bare=contender(name, case, device, few).step)
     for step in filter(None, (found.bare, found.step)):
         for _ in range(FIRST_STEPS):
@@ -229,9 +228,7 @@ def make(case: Case, device: str) -> tuple[dict[str, Contender], dict[str, dict[
     """The contenders, warmed up, and what is told of the others: the `error` of one that failed,
     or why one is `absent` here."""
     # The same parameters for all, which compute but do not learn.
-    dtype = getattr(torch, case.dtype)
-    params = parameters(case.shapes, device, dtype)
-    few = parameters([smallest(shape) for shape in case.shapes], device, dtype)
+    params = parameters(case.shapes, device, getattr(torch, case.dtype))
     present: dict[str, Contender] = {}
     others: dict[str, dict[str, str]] = {}
     for name in case.contenders:
@@ -240,7 +237,7 @@ def make(case: Case, device: str) -> tuple[dict[str, Contender], dict[str, dict[
             continue
         with time_limit(PATIENCE) as clock:
             try:
-                present[name] = made(name, case, device, params, few)
+                present[name] = made(name, case, device, params)
             except Exception as error:  # must not cost the others
                 others[name] = {"error": described(error)}
         if clock.rang:

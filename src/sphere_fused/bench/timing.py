@@ -26,7 +26,7 @@ from sphere_fused.bench.contenders import Contender, Step
 from sphere_fused.bench.names import BASE
 
 LEAST_ROUNDS = 3
-WARM_UP, ENOUGH = 3, 0.2  # untimed steps, and seconds of them that will do
+WARM_UP, ENOUGH = 3, 0.2  # untimed steps, and seconds after which none are needed
 CYCLES_PER_MS = 2e6  # of a GPU's clock, at most
 
 
@@ -39,15 +39,15 @@ class Sample(NamedTuple):
 
 
 def wall(step: Step) -> float:
-    """Of a step after a few others, in milliseconds."""
+    """Of the last of a few steps, in milliseconds; of the first if that takes long."""
     begin = time.perf_counter()
-    for _ in range(WARM_UP):
+    for _ in range(WARM_UP + 1):
+        start = time.perf_counter()
         step()
-        if time.perf_counter() - begin > ENOUGH:
+        end = time.perf_counter()
+        if end - begin > ENOUGH:
             break
-    start = time.perf_counter()
-    step()
-    return 1e3 * (time.perf_counter() - start)
+    return 1e3 * (end - start)
 
 
 def timed(contender: Contender, device: str) -> Sample:
