@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sphere_fused.bench.markdown import measured, number, present
+from sphere_fused.bench.markdown import measured, present
 from sphere_fused.bench.names import (
     ADAMP,
     BASE,
@@ -49,6 +50,7 @@ LOOK: Any = {
     "xtick.major.size": 0,
     "legend.frameon": False,
 }
+LABEL = 13  # characters of a line below the bars
 Row = dict[str, Any]
 Value = Callable[[Row, str], float]
 
@@ -69,16 +71,18 @@ def speed_beside_base(rows: Row, name: str) -> float:
 
 def bars(ax: Axes, cases: list[tuple[str, Row]], value: Value, how: Callable[[float], str]) -> None:
     """A group per case, of as many bars as contenders have been timed."""
-    for i, (_, rows) in enumerate(cases):
-        names = [name for name in COLOURS if name in rows and not why_not(rows[name])]
-        width = 0.84 / max(len(names), 3)
+    timed = [
+        [name for name in COLOURS if name in rows and not why_not(rows[name])] for _, rows in cases
+    ]
+    width = 0.84 / max(map(len, timed), default=1)
+    for i, (names, (_, rows)) in enumerate(zip(timed, cases, strict=True)):
         for j, name in enumerate(names):
             x, y = i + (j - (len(names) - 1) / 2) * width, value(rows, name)
             ax.bar(x, y, 0.92 * width, color=COLOURS[name])
             label = ax.annotate(how(y), (x, y), (0, 2), textcoords="offset points", ha="center")
             label.set(fontsize=7.5, color="#444444")
             label.set_fontweight("bold" if name == OURS else "normal")
-    ax.set_xticks(range(len(cases)), [title.replace(", ", ",\n") for title, _ in cases])
+    ax.set_xticks(range(len(cases)), [textwrap.fill(title, LABEL) for title, _ in cases])
     ax.set_xlim(-0.6, len(cases) - 0.4)
 
 
@@ -107,7 +111,7 @@ def draw_one(large: Axes, small: Axes, result: Row) -> None:
     text = f"weights per second, in % of a {name} that moves AdamSRT's bytes (dashed: the limit)"
     device = (result.get("environment") or result["about"])["device"]
     headline(large, f"Models larger than the cache. {device}", text)
-    bars(small, of_small, speed_beside_base, number)
+    bars(small, of_small, speed_beside_base, lambda y: f"{y:.2g}")
     small.axhline(1, color="#222222", linewidth=1.0)
     headline(small, "Small models", "times as fast as torch's fused Adam, whole step()")
 
@@ -117,9 +121,9 @@ def draw(path: Path, results: list[Row]) -> None:
     with matplotlib.rc_context(LOOK):
         height = 4.6 * len(results)
         figure = Figure(figsize=(13, height))
-        panels = figure.subplots(len(results), 2, squeeze=False, width_ratios=(2.6, 1))
+        panels = figure.subplots(len(results), 2, squeeze=False, width_ratios=(2.1, 1))
         above = 0.95 / height  # for the legend and a headline
-        figure.subplots_adjust(0.035, 0.45 / height, 0.995, 1 - above, 0.08, 0.4)
+        figure.subplots_adjust(0.035, 0.5 / height, 0.995, 1 - above, 0.08, 0.4)
         for (large, small), result in zip(panels, results, strict=True):
             draw_one(large, small, result)
         timed = {name for result in results for name in present(measured(result))}
