@@ -259,10 +259,20 @@ def test_a_slower_step_fails_the_check(ratios: list[float], tries: int, passes: 
     assert ("**no**" in check.table([verdict])) == (not passes)
 
 
+def test_a_busy_machine_commits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ratios = iter([0.5, 0.51, 0.7])
+    monkeypatch.setattr(check, "checked", lambda: {"tiny": TINY})
+    monkeypatch.setattr(check, "ratio_of", lambda case, seconds: next(ratios))
+    with pytest.raises(RuntimeError, match=r"tiny: ratios of 0.5, 0.51, 0.7"):
+        check.update(tmp_path / "check.json", 1.0)
+    assert not (tmp_path / "check.json").exists()
+
+
 def test_the_check_as_a_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(check, "checked", lambda: {"tiny": TINY._replace(contenders=(OURS, BASE))})
+    monkeypatch.setattr(check, "AGREE", float("inf"))  # as tiny steps hardly do
     path = str(tmp_path / "check.json")
     assert bench.main(["check", path, "--update", "--seconds", "0.02"]) == 0
     written = json.loads((tmp_path / "check.json").read_text())
@@ -272,4 +282,4 @@ def test_the_check_as_a_command(
         assert bench.main(["check", path, "--seconds", "0.02"]) == code
     assert "| tiny |" in capsys.readouterr().out
     assert bench.main(["check", str(tmp_path / "none.json")]) == 2
-    assert "nothing was compared" in capsys.readouterr().err
+    assert "no result" in capsys.readouterr().err
