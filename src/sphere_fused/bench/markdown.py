@@ -118,8 +118,9 @@ def memory(result: Row) -> list[str]:
 
 
 def targets(result: Row) -> list[str]:
+    met = MET | {False: "**no**"}
     rows = [
-        [row["case"], row["target"], value_of(row), MET[row["met"]]]
+        [row["case"], row["target"], value_of(row), met[row["met"]]]
         for row in result.get("targets", [])
     ]
     return table(["case", "target", "measured", "met"], rows)

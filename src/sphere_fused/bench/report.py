@@ -18,7 +18,7 @@ from sphere_fused.bench.timing import work_of
 ABOUT = ("device", "capability", "driver", "torch", "triton", "python", "nvcc", "commit", "date")
 DRY_RUN = "A dry run, of tiny shapes on a CPU: its numbers mean nothing."
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-MET = {True: "yes", False: "**no**", None: ""}
+MET = {True: "yes", False: "NO", None: ""}
 # Of each column: its title, where it is in a row, and how it is written.
 COLUMNS = (
     ("device ms", "device_ms", ".4f"),
