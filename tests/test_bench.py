@@ -262,7 +262,7 @@ def test_a_slower_step_fails_the_check(ratios: list[float], tries: int, passes: 
 def test_a_busy_machine_commits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ratios = iter([0.5, 0.51, 0.7])
     monkeypatch.setattr(check, "checked", lambda: {"tiny": TINY})
-    monkeypatch.setattr(check, "ratio_of", lambda case, seconds: next(ratios))
+    monkeypatch.setattr(check, "ratio_of", lambda name, case, seconds: next(ratios))
     with pytest.raises(RuntimeError, match=r"tiny: ratios of 0.5, 0.51, 0.7"):
         check.update(tmp_path / "check.json", 1.0)
     assert not (tmp_path / "check.json").exists()

@@ -1,21 +1,25 @@
 """`python -m sphere_fused bench check FILE`: whether AdamSRT has become slower than it was.
 
 Times a few models for two minutes, AdamSRT in turn with torch's fused Adam, and compares the ratios
-of their fastest steps with those in FILE: a neighbour on the machine makes other steps slow, and
-not both alike where several threads wait for each other. A ratio that is too large is measured
-again, and the smallest counts.
+of their fastest steps with those in FILE. On one thread: where several wait for each other, a
+neighbour on the machine slows the two down, and not alike. One model is timed on all threads too,
+to see that they are used. A ratio that is too large is measured again, and the smallest counts.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from sphere_fused.bench import machine
 from sphere_fused.bench.cases import Case, models_on_cpu, small_on_cpu
@@ -26,10 +30,11 @@ from sphere_fused.progress import Progress
 
 CHECKED = ("GPT-2 124M", "ResNet-50", "CIFAR ResNet-20", "1,000 tensors of 64")
 CHECKED_IN_BFLOAT16 = ("ResNet-50",)
+ON_ALL_THREADS, ALL = "GPT-2 124M, float32", "on all threads"
 SLOWER = 1.25  # than committed: what fails
 TRIES = 3
 AGREE = 1.15  # the largest ratio over the smallest, to be committed
-SECONDS = 20.0
+SECONDS = 15.0
 
 
 class Verdict(NamedTuple):
@@ -49,25 +54,38 @@ class Verdict(NamedTuple):
 
 
 def checked() -> dict[str, Case]:
+    """By name, which tells on how many threads."""
     wanted = {(name, "float32") for name in CHECKED}
     wanted |= {(name, "bfloat16") for name in CHECKED_IN_BFLOAT16}
-    return {
+    cases = {
         f"{case.name}, {case.dtype}": case._replace(contenders=(OURS, BASE))
         for case in (*models_on_cpu(), *small_on_cpu())
         if (case.name, case.dtype) in wanted
     }
+    return cases | {f"{ON_ALL_THREADS}, {ALL}": cases[ON_ALL_THREADS]}
 
 
-def ratio_of(case: Case, seconds: float) -> float:
+@contextlib.contextmanager
+def threads_of(name: str) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if name.endswith(ALL) else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def ratio_of(name: str, case: Case, seconds: float) -> float:
     """Of the fastest steps. Raises RuntimeError where one of the two cannot step."""
-    made, others = make(case, "cpu")
-    for name, told in others.items():
-        raise RuntimeError(f"{name}: {'; '.join(told.values())}")
-    times: dict[str, list[float]] = {name: [] for name in made}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[BASE]) < LEAST_ROUNDS:
-        for name, contender in made.items():
-            times[name].append(wall(contender.step))
+    with threads_of(name):
+        made, others = make(case, "cpu")
+        for absent, told in others.items():
+            raise RuntimeError(f"{absent}: {'; '.join(told.values())}")
+        times: dict[str, list[float]] = {contender: [] for contender in made}
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or len(times[BASE]) < LEAST_ROUNDS:
+            for contender, of_one in times.items():
+                of_one.append(wall(made[contender].step))
     return min(times[OURS]) / min(times[BASE])
 
 
@@ -103,7 +121,7 @@ def update(path: Path, seconds: float) -> None:
     for name, case in cases.items():
         found = []
         for _ in range(TRIES):
-            found.append(ratio_of(case, seconds))
+            found.append(ratio_of(name, case, seconds))
             progress.advance(name)
         if max(found) > AGREE * min(found):
             tries = ", ".join(f"{ratio:.3g}" for ratio in found)
@@ -132,10 +150,7 @@ def main(argv: list[str]) -> int:
         progress = Progress(len(cases))
         verdicts = []
         for name, case in cases.items():
-
-            def measure(case: Case = case) -> float:
-                return ratio_of(case, arguments.seconds)
-
+            measure = functools.partial(ratio_of, name, case, arguments.seconds)
             verdicts.append(judge(name, committed.get(name), measure))
             progress.advance(name)
     except (RuntimeError, OSError) as error:
