@@ -4,7 +4,7 @@ BIN := .venv/bin
 SOURCES := $(shell find src csrc tests/oracles -type f -not -path '*/__pycache__/*' -not -name '*.egg-info')
 CXX_FILES := $(filter-out %.gen.h, $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'))
 
-.PHONY: demo test bench gpu tune lint gen clean
+.PHONY: demo test bench bench-check gpu tune lint gen clean
 
 demo: .venv/installed
 	$(BIN)/python -m sphere_fused demo
@@ -12,8 +12,14 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/pytest
 
-bench: .venv/installed
-	$(BIN)/python benchmarks/bench.py --json benchmarks/results/cpu.json
+# All of it, on the CPU, in about a quarter of an hour; writes the README's tables and its figure.
+bench: .venv/bench
+	$(BIN)/python -m sphere_fused bench --device cpu --json benchmarks/results/cpu.json
+	$(BIN)/python -m sphere_fused bench report benchmarks/results/cpu.json --into README.md --figure docs/bench.png
+
+# Whether AdamSRT has become slower beside torch's fused Adam than committed; two minutes.
+bench-check: .venv/installed
+	$(BIN)/python -m sphere_fused bench check benchmarks/results/check.json
 
 # On a machine with a GPU, with the torch that PYTHON has and no network; see benchmarks/gpu.py.
 RESULTS ?= benchmarks/results
@@ -42,6 +48,11 @@ gen: .venv/installed
 .venv/installed: export NVCC_APPEND_FLAGS += -Werror=all-warnings
 .venv/installed: .venv/bin/python $(SOURCES) setup.py pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[demo,lint,test]'
+	touch $@
+
+# Other people's optimizers, that ours are timed beside.
+.venv/bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[bench]'
 	touch $@
 
 clean:

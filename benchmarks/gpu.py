@@ -25,9 +25,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from report import report
-from targets import judge
-
 BENCHMARKS = Path(__file__).parent.resolve()
 ROOT = BENCHMARKS.parent
 TARGET = ROOT / "build" / "gpu"
@@ -88,7 +85,7 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
         "tests/test_cuda_graphs.py",
     ]
     tests += ["-q", "-p", "no:cacheprovider", "--tb=short", "-o", "faulthandler_timeout=60", "-k"]
-    bench = [python, str(BENCHMARKS / "gpu_bench.py")]
+    bench = [python, "-m", "sphere_fused", "bench", "--device", device]
     tiny = ["--dry-run"] if dry_run else []
     # The oracles' small tensors: many threads would only wait for each other.
     one_thread = {"OMP_NUM_THREADS": "1"}
@@ -100,7 +97,7 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
         Phase("build", 200, install(TARGET), build),
         Phase("info", 30, [python, "-m", "sphere_fused", "info"]),
         Phase("tests", 200, [*tests, "not triton"], of_tests),
-        Phase("benchmark", 175, [*bench, str(scratch / "benchmark.json"), *tiny]),
+        Phase("benchmark", 175, [*bench, "--json", str(scratch / "benchmark.json"), *tiny]),
         # After the times: it compiles some 60 kernels, one after the other.
         Phase("triton", 120, [*tests, "triton"], of_tests, skip=no_triton),
         Phase(
@@ -115,7 +112,7 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
         Phase(
             "compiled",
             90,
-            [*bench, str(scratch / "compiled.json"), "--compiled", *tiny],
+            [*bench, "--suite", "compiled", "--json", str(scratch / "compiled.json"), *tiny],
             ours=False,
         ),
     ]
@@ -250,6 +247,10 @@ def main() -> int:
     if arguments.dry_run:
         result["dry_run"] = True
     result["environment"] = about = examine(arguments.dry_run)
+    # Now that torch is known to be here, without which the package cannot be imported.
+    sys.path.insert(0, str(ROOT / "src"))
+    from sphere_fused.bench import report, targets
+
     name = "dry-run" if arguments.dry_run else slug_of(about)
     folder = arguments.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -276,12 +277,12 @@ def main() -> int:
         written = scratch / f"{phase.name}.json"
         if written.exists():
             result[phase.name] = json.loads(without_paths(written.read_text()))
-        result["targets"] = judge(result)
+        result["targets"] = targets.judge(report.sections_of(result), "cuda")
         (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         print(f"{phase.name} {outcome['status']}: {outcome.get('note', '')}", flush=True)
         if bad:
             print(outcome["evidence"], flush=True)
-    print(report(result))
+    print(report.text(result))
     return int(failed)
 
 

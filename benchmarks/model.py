@@ -20,10 +20,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-import cases
-from names import COPY
-from shapes import GPU_MODELS
-from targets import TARGETS
+from sphere_fused.bench import cases
+from sphere_fused.bench.names import COPY
+from sphere_fused.bench.shapes import MODELS
+from sphere_fused.bench.targets import ON_GPU
 
 POLICY = Path(__file__).parent.parent / "csrc" / "cuda" / "policy.h"
 
@@ -192,9 +192,9 @@ def table() -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     missed = []
-    bounds = {(t.section, t.case): t.bound for t in TARGETS if t.above == COPY}
-    for case in [*cases.models(dry_run=False), *cases.rows(dry_run=False), *cases.small()]:
-        if case.section.startswith("small") and case.name in GPU_MODELS:
+    bounds = {(t.section, t.case): t.bound for t in ON_GPU if t.above == COPY}
+    for case in [*cases.models_on_gpu(), *cases.rows(), *cases.small_on_gpu()]:
+        if case.section.startswith("small") and case.name in MODELS:
             continue  # among the models
         p = predicted(case)
         lines.append(

@@ -12,10 +12,11 @@ import gc
 import json
 from pathlib import Path
 
-import cases
 import torch
-from contenders import make
-from names import OURS
+
+from sphere_fused.bench import cases
+from sphere_fused.bench.contenders import make
+from sphere_fused.bench.names import OURS
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
         if device == "cuda":
             torch.cuda.synchronize()
             torch.cuda.profiler.start()
-        made[OURS]()
+        made[OURS].step()
         if device == "cuda":
             torch.cuda.synchronize()
             torch.cuda.profiler.stop()

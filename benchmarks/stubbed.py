@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# Last, because both folders have something called cases.
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 import triton_stub

@@ -21,11 +21,11 @@ from unittest import mock
 
 import stubbed
 import torch
-from names import BASE, OURS, TRITON
 from torch.optim import Adam, Optimizer
 
 import sphere_fused
 from sphere_fused import plan
+from sphere_fused.bench.names import BASE, OURS, TRITON
 
 SHAPES = [(2, 2), (2,)] * 150
 PURE, BARE = f"{TRITON}, no compiled module", f"{BASE}, no kernels"

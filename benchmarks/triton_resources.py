@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-import cases
 import model
 import stubbed
 import torch
 import triton
-from cases import Case
 
 import sphere_fused
 from sphere_fused.backends.triton import begin, kernels, steps
 from sphere_fused.backends.triton.shapes import PART, Shape, pieces_of, shape_of
+from sphere_fused.bench import cases
+from sphere_fused.bench.cases import Case
 
 REGISTERS_OF_PROCESSOR, THREADS_OF_PROCESSOR = 65536, 2048
 LOAD = re.compile(r"ld\.global(?:\.\w+)*?(?:\.v(\d))?\.b(\d+)")
@@ -195,12 +195,8 @@ def main() -> None:
     heads += ["lanes in use", "warp instructions per element", "predicted, H100", "share of copy"]
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     # Segments in parts are another two kernels, which nothing here predicts.
-    rows = [
-        c
-        for c in cases.rows(dry_run=False)
-        if c.channel_dims == (0,) and c.shapes[0][1] <= 2 * PART
-    ]
-    for case in [*cases.models(dry_run=False), *rows]:
+    rows = [c for c in cases.rows() if c.channel_dims == (0,) and c.shapes[0][1] <= 2 * PART]
+    for case in [*cases.models_on_gpu(), *rows]:
         print(line(case), flush=True)
 
 

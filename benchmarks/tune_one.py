@@ -12,14 +12,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cases
 import sanitize
 import torch
-from gpu_bench import ROUNDS_OF_DRY_RUN, one_case
-from names import OURS, TRITON
 
 import sphere_fused
 from sphere_fused.backends import BACKENDS, native
+from sphere_fused.bench import cases
+from sphere_fused.bench.names import OURS, TRITON
+from sphere_fused.bench.run import ROUNDS_OF_DRY_RUN, one_case
+from sphere_fused.bench.timing import work_of
 
 STEPS = 3
 # Coarse: not rounding is to be found, but elements that nobody has stepped, or twice.
@@ -73,10 +74,10 @@ def wrong(device: str, backend: str) -> str:
 
 
 def told(found: dict[str, Any], name: str) -> dict[str, Any]:
-    ours = found.get(name, {})
+    ours = found.get("rows", {}).get(name, {})
     if "share_of_copy" not in ours:
         return {"error": found.get("error") or ours.get("error") or "the copy failed"}
-    return {"ms": ours["device_ms"]["median"], "share_of_copy": ours["share_of_copy"]}
+    return {"ms": work_of(ours), "share_of_copy": ours["share_of_copy"]}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`python -m sphere_fused info | demo | selftest`."""
+"""`python -m sphere_fused info | demo | bench | selftest`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 COMMANDS = {
     "info": "versions, what was built, which backends run here and why the others do not",
     "demo": "train a small network on handwritten digits; print a table, save a figure",
+    "bench": "time steps of ours, torch's and other packages' optimizers; tables and a figure",
     "selftest": "every optimizer on every backend of this machine against float64",
 }
 
