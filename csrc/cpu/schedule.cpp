@@ -3,6 +3,9 @@
 #include "schedule.h"
 
 #include <pthread.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -13,14 +16,31 @@
 namespace sphere_fused {
 namespace {
 
-// Below this many elements a second thread costs more than it saves.
-constexpr int64_t kWorthAThread = 8192;
+// Below this many elements a second thread costs more than it saves: OpenMP's wait busily for some
+// milliseconds afterwards, on what may be the other half of a core.
+constexpr int64_t kWorthAThread = 65536;
 // Elements a thread takes from the queue at a time: long stretches suit the memory, and several per
 // thread even out what else the machine does.
 constexpr int64_t kLeastHandful = 4096, kMostHandful = 131072;
 
+int thread_number() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
 std::atomic<bool> forked{false};
 const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
+// What a thread begins with, which in the next step it finds in its cache; then it helps the
+// others.
+struct alignas(64) Share {
+  std::atomic<int64_t> next;
+  int64_t end;
+};
+constexpr int kMostShares = 64;
 
 // Calls f(i) for i in [0, count). OpenMP's threads do not survive a fork: a child runs alone.
 template <class F>
@@ -30,8 +50,17 @@ void parallel_for(int64_t count, int threads, F f) {
     for (int64_t i = 0; i < count; ++i) f(i);
     return;
   }
-#pragma omp parallel for schedule(dynamic, 1) num_threads(used)
-  for (int64_t i = 0; i < count; ++i) f(i);
+  Share shares[kMostShares];
+  const int parts = std::min(used, kMostShares);
+  for (int k = 0; k < parts; ++k) {
+    shares[k].next = count * k / parts;
+    shares[k].end = count * (k + 1) / parts;
+  }
+#pragma omp parallel num_threads(used)
+  for (int k = 0, own = thread_number(); k < parts; ++k) {
+    Share& share = shares[(own + k) % parts];
+    for (int64_t i; (i = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) f(i);
+  }
 }
 
 struct Units {

@@ -27,6 +27,9 @@ from sphere_fused.bench.names import BASE
 
 LEAST_ROUNDS = 3
 WARM_UP, ENOUGH = 3, 0.2  # untimed steps, and seconds after which none are needed
+# OpenMP's threads wait busily for some milliseconds after the contender before, on what may be the
+# other half of a core.
+SETTLED = 0.008
 CYCLES_PER_MS = 2e6  # of a GPU's clock, at most
 
 
@@ -39,15 +42,14 @@ class Sample(NamedTuple):
 
 
 def wall(step: Step) -> float:
-    """Of the last of a few steps, in milliseconds; of the first if that takes long."""
-    begin = time.perf_counter()
-    for _ in range(WARM_UP + 1):
+    """Of the last of a few steps that take some milliseconds; of the first if it takes long."""
+    begin, taken = time.perf_counter(), 0
+    while True:
         start = time.perf_counter()
         step()
-        end = time.perf_counter()
-        if end - begin > ENOUGH:
-            break
-    return 1e3 * (end - start)
+        end, taken = time.perf_counter(), taken + 1
+        if end - begin > (SETTLED if taken > WARM_UP else ENOUGH):
+            return 1e3 * (end - start)
 
 
 def timed(contender: Contender, device: str) -> Sample:
