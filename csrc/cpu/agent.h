@@ -143,9 +143,13 @@ Measured<kDirection, T> measured_of(const Stretch<W, G>& row, int64_t stride, co
 
 template <Direction kDirection, class W, class G, class T>
 SPHERE_INLINE void update_stretch(const Stretch<W, G> row, const Hyper<T> h, const Update<T> u) {
-  sweep<T>(0, row.n, [&](int64_t i, auto kind) __attribute__((always_inline)) {
-    write<kDirection, decltype(kind)>(row, i, h, u);
-  });
+  const auto all = [&]() __attribute__((always_inline)) {
+    sweep<T>(0, row.n, [&](int64_t i, auto kind) __attribute__((always_inline)) {
+      write<kDirection, decltype(kind)>(row, i, h, u);
+    });
+  };
+  if (row.m) all();  // so that no element asks
+  else all();
 }
 
 }  // namespace SPHERE_ISA

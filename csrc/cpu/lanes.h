@@ -70,8 +70,8 @@ SPHERE_INLINE Float8 widen(Half8 half, bfloat16) {
 
 SPHERE_INLINE Half8 narrow(Float8 value, bfloat16) {
   const Bits8 bits = same_bits<Bits8>(value);
-  const Bits8 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-  return narrow(choose(Bits8(value != value), (bits >> 16) | 0x40, rounded));
+  const Bits8 rounded = bits + 0x7fff + ((bits >> 16) & 1);  // to nearest, ties to even
+  return narrow((value != value ? bits | 0x400000 : rounded) >> 16);
 }
 
 #ifdef __F16C__
