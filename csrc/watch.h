@@ -60,11 +60,11 @@ class Watch {
   // Fills `gradients`. Nothing if a plan must be made anew; else the numbers of the entries whose
   // gradient does not lie like its parameter, for Python to judge.
   std::optional<std::vector<int64_t>> check() {
+    type_ = nullptr;
     if (!same_groups() || !same_states()) return std::nullopt;
     for (const auto& p : dormant_) {
       if (!gradient_of(p).is_none()) return std::nullopt;
     }
-    static const py::handle counter = PyUnicode_InternFromString("step");
     std::vector<int64_t> odd;
     size_t n = 0;  // of the notes: each parameter, then its state
     for (size_t i = 0; i < entries_.size(); ++i) {
@@ -72,11 +72,8 @@ class Watch {
       const size_t param = n++;
       if (!unmoved(param)) return std::nullopt;
       for (uint32_t k = 0; k < e.keys; ++k, ++n) {
-        PyObject* const key = keys_[e.first_key + k].ptr();
-        if (PyDict_GetItemWithError(e.state.ptr(), key) != notes_[n].object) return std::nullopt;
-        // Reading a tensor is what takes the time here. Whoever moves the storage of state moves
-        // that of the moments as well; the plan keeps where steps are counted alive.
-        if (key != counter.ptr() && !unmoved(n)) return std::nullopt;
+        PyObject* held = PyDict_GetItemWithError(e.state.ptr(), keys_[e.first_key + k].ptr());
+        if (held != notes_[n].object || !unmoved(n)) return std::nullopt;
       }
       gradients[i] = {gradient_of(notes_[param].object), nullptr, false};
       if (!gradients[i].tensor.is_none() && !usable(param, e, gradients[i])) odd.push_back(i);
@@ -118,13 +115,15 @@ class Watch {
     return py::reinterpret_steal<py::object>(gradient);
   }
 
-  // Getting an attribute spends a third of its time on finding out what it is.
+  // Getting an attribute spends a third of its time on finding out what it is; mostly that is
+  // known.
   void look_up_grad(PyTypeObject* type) {
     type_ = type, grad_ = nullptr;
+    if (type->tp_getattro != PyObject_GenericGetAttr) return;
     const py::object found = py::getattr(reinterpret_cast<PyObject*>(type), name_, py::none());
-    if (Py_TYPE(found.ptr()) == &PyGetSetDescr_Type) {
-      grad_ = reinterpret_cast<PyGetSetDescrObject*>(found.ptr())->d_getset;
-    }
+    if (Py_TYPE(found.ptr()) != &PyGetSetDescr_Type) return;
+    auto* const descriptor = reinterpret_cast<PyGetSetDescrObject*>(found.ptr());
+    if (PyType_IsSubtype(type, PyDescr_TYPE(descriptor))) grad_ = descriptor->d_getset;
   }
 
   bool unmoved(size_t i) const {
@@ -175,7 +174,7 @@ class Watch {
 
   int (*read_)(void*, DLTensor*);
   const py::str name_{"grad"};
-  PyTypeObject* type_ = nullptr;  // of the last parameter, and what its `grad` is
+  PyTypeObject* type_ = nullptr;  // of the last parameter in this step, and what its `grad` is
   const PyGetSetDef* grad_ = nullptr;
   // All borrowed: the Python Plan, which owns this, keeps them, and Python's collector knows it.
   py::handle state_, dormant_;

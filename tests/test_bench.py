@@ -277,9 +277,24 @@ def test_the_check_as_a_command(
     assert bench.main(["check", path, "--update", "--seconds", "0.02"]) == 0
     written = json.loads((tmp_path / "check.json").read_text())
     for factor, code in ((4.0, 0), (0.01, 1)):
-        ratios = {"ratios": {name: factor * r for name, r in written["ratios"].items()}}
-        (tmp_path / "check.json").write_text(json.dumps(ratios))
+        ratios = {name: factor * r for name, r in written["ratios"].items()}
+        (tmp_path / "check.json").write_text(json.dumps({**written, "ratios": ratios}))
         assert bench.main(["check", path, "--seconds", "0.02"]) == code
     assert "| tiny |" in capsys.readouterr().out
-    assert bench.main(["check", str(tmp_path / "none.json")]) == 2
-    assert "no result" in capsys.readouterr().err
+    (tmp_path / "none.json").write_text("[1, 2]")
+    for name in ("missing.json", "none.json"):
+        assert bench.main(["check", str(tmp_path / name)]) == 2
+        assert "no result" in capsys.readouterr().err
+
+
+def test_the_check_compares_threads_with_as_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = TINY._replace(contenders=(OURS, BASE))
+    monkeypatch.setattr(check, "checked", lambda: {"tiny": tiny, f"tiny, {check.ALL}": tiny})
+    written = {"about": {"device": "another, 1234 threads"}, "ratios": {"tiny": 1e6}}
+    (tmp_path / "check.json").write_text(json.dumps(written))
+    assert bench.main(["check", str(tmp_path / "check.json"), "--seconds", "0.02"]) == 0
+    told = capsys.readouterr().out
+    assert "committed on another, 1234 threads" in told
+    assert f"tiny, {check.ALL}" not in told

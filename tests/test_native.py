@@ -49,6 +49,15 @@ def swap_state_data(p: torch.Tensor, state: dict[str, Any]) -> None:
     state["exp_avg"].data = state["exp_avg"].data.clone()
 
 
+def swap_step_data(p: torch.Tensor, state: dict[str, Any]) -> None:
+    state["step"].data = state["step"].data.clone()
+
+
+def share_step(p: torch.Tensor, state: dict[str, Any]) -> None:
+    """Frees what the tensor lay in, though the tensor and its storage are the same objects."""
+    state["step"].share_memory_()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -58,6 +67,8 @@ def swap_state_data(p: torch.Tensor, state: dict[str, Any]) -> None:
         swap_to_transposed,
         replace_state,
         swap_state_data,
+        swap_step_data,
+        share_step,
     ],
 )
 def test_what_moves_between_steps_is_followed(
@@ -86,6 +97,31 @@ def test_gradients_come_and_go(check: str, native: str) -> None:
         q.grad = random(4, 9, seed=4) if with_q else None
         optimizer.step()
     assert optimizer.state[p]["step"] == optimizer.state[q]["step"] == 3
+
+
+class Masked(torch.Tensor):
+    """Has no gradient, whatever its memory says, while `masked`."""
+
+    masked = False
+
+    def __getattribute__(self, name: str) -> Any:
+        hidden = name == "grad" and type(self).masked
+        return None if hidden else super().__getattribute__(name)
+
+
+def test_a_gradient_is_what_the_class_of_the_parameter_says(
+    check: str, native: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = random(4, 9, seed=1).as_subclass(Masked).requires_grad_()
+    p.grad = random(4, 9, seed=2)
+    optimizer = make("AdamSRT", [p], native)
+    optimizer.step()
+    monkeypatch.setattr(Masked, "masked", True)
+    optimizer.step()
+    assert optimizer.state[p]["step"] == 1
+    monkeypatch.setattr(Masked, "masked", False)
+    optimizer.step()
+    assert optimizer.state[p]["step"] == 2
 
 
 def test_without_the_module_the_reference_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-// Divides a step over threads. The pieces depend on the parameters alone, so that every number of
+// Divides a step over threads, none of whose pieces shares a sum with another: every number of
 // threads computes the same bits.
 #include "schedule.h"
 
@@ -149,6 +149,7 @@ void CpuSteps::sort(const Segments* table, int64_t count, const GroupHyper* grou
 
 void CpuSteps::step(const Kernels& kernels, const Segments* table, int64_t count,
                     const GroupHyper* groups, int threads) {
+  const std::lock_guard<std::mutex> alone(busy_);
   sort(table, count, groups);
   step_short_rows(kernels, threads);
   step_long_rows(kernels, threads);

@@ -1,6 +1,7 @@
 // The CPU backend, as the module sees it.
 #pragma once
 
+#include <mutex>
 #include <vector>
 
 #include "step.h"
@@ -8,7 +9,7 @@
 namespace sphere_fused {
 
 // The steps of a plan's parameters that are to be stepped here. Deterministic: which thread does
-// what changes no bit of any result. What a step needs is allocated in the first one and kept.
+// what changes no bit of any result. What a step has allocated is kept for the next.
 class CpuSteps {
  public:
   void step(const Kernels& kernels, const Segments* table, int64_t count, const GroupHyper* groups,
@@ -30,6 +31,7 @@ class CpuSteps {
   void step_short_rows(const Kernels& kernels, int threads);
   void step_long_rows(const Kernels& kernels, int threads);
 
+  std::mutex busy_;  // somebody may step an optimizer from two threads
   // Parameters of a group mostly share their step count, and powers are slow.
   std::vector<Hyper<double>> hypers_;
   std::vector<Work> short_rows_, long_rows_;

@@ -4,6 +4,9 @@
 #include "step.h"
 
 #include "agent.h"
+#if defined(__AVX2__)
+#include <cpuid.h>
+#endif
 
 namespace sphere_fused {
 inline namespace SPHERE_ISA {
@@ -226,11 +229,19 @@ auto with_parameter(const Segments& at, F f) {
   }
 }
 
+#if defined(__AVX2__)
+// For which clang 14 has no name in __builtin_cpu_supports.
+bool has_f16c() {
+  unsigned a, b, c = 0, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 bool runs_here() {
 #if defined(__AVX2__)
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("bmi2");  // and F16C, after which clang 14 cannot ask
+         __builtin_cpu_supports("bmi2") && has_f16c();
 #else
   return true;
 #endif

@@ -323,11 +323,7 @@ class Plan:
                 [(e.param, e.state, [key for key, _ in e.state_tensors()]) for e in self.entries],
                 self._dormant,
             )
-            self._held = (
-                list(self._state.items()),
-                [g["params"] for g in self._groups],
-                [e.state["step"].detach() for e in self.entries if e.counts_steps],
-            )
+            self._held = list(self._state.items()), [g["params"] for g in self._groups]
             self.native.watch(api, *self._watched_objects, self._writes.addresses())
         else:
             self._signature = self._signature_now()

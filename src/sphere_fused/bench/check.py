@@ -131,6 +131,21 @@ def update(path: Path, seconds: float) -> None:
     path.write_text(json.dumps(written, indent=1) + "\n")
 
 
+def read(path: Path) -> tuple[dict[str, float], str]:
+    """The committed ratios, and the device they are of if it has another number of threads.
+
+    Raises RuntimeError if the file has none.
+    """
+    try:
+        result = json.loads(path.read_text())
+        committed = {str(name): float(ratio) for name, ratio in result["ratios"].items()}
+        device = str(result["about"]["device"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RuntimeError(f"{path} holds no ratios; make it anew with --update") from error
+    same_threads = device.split(", ")[-1] == machine.about("cpu")["device"].split(", ")[-1]
+    return committed, "" if same_threads else device
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sphere_fused bench check", description=__doc__.split("\n\n")[1]
@@ -145,8 +160,11 @@ def main(argv: list[str]) -> int:
         if arguments.update:
             update(arguments.json, arguments.seconds)
             return 0
-        committed = json.loads(arguments.json.read_text())["ratios"]
+        committed, elsewhere = read(arguments.json)
         cases = checked()
+        if elsewhere:
+            print(f"committed on {elsewhere}; threads differ, so none are compared {ALL}")
+            cases = {name: case for name, case in cases.items() if not name.endswith(ALL)}
         progress = Progress(len(cases))
         verdicts = []
         for name, case in cases.items():

@@ -82,7 +82,9 @@ def bars(ax: Axes, cases: list[tuple[str, Row]], value: Value, how: Callable[[fl
             label = ax.annotate(how(y), (x, y), (0, 2), textcoords="offset points", ha="center")
             label.set(fontsize=7.5, color="#444444")
             label.set_fontweight("bold" if name == OURS else "normal")
-    ax.set_xticks(range(len(cases)), [textwrap.fill(title, LABEL) for title, _ in cases])
+    ax.set_xticks(
+        range(len(cases)), [textwrap.fill(title, LABEL) for title, _ in cases], fontsize=9
+    )
     ax.set_xlim(-0.6, len(cases) - 0.4)
 
 

@@ -83,9 +83,9 @@ def lines_of_rows(section: str, found: dict[str, Any]) -> list[str]:
     lines = [f"\n{section:<24}{heads}"]
     for case, told in found.items():
         rows = told.get("rows", {})
-        errors = [one["error"] for one in (told, *rows.values()) if "error" in one]
-        if errors:
-            lines.append(f"  {case:<22}{first_line(errors[0])}")
+        reasons = [why_not(one) for one in (told, rows.get(OURS, {}), rows.get(COPY, {}))]
+        if any(reasons):
+            lines.append(f"  {case:<22}{next(filter(None, reasons))}")
             continue
         ours, copy = rows[OURS], rows[COPY]
         of_triton = rows.get(TRITON, {"absent": "not timed"})
@@ -153,13 +153,20 @@ def text(result: dict[str, Any]) -> str:
 
 
 def read(path: Path) -> dict[str, Any]:
-    result = json.loads(path.read_text()) if path.is_file() else {}
-    if "cases" not in result and "phases" not in result:
+    try:
+        result = json.loads(path.read_text())
+    except (OSError, ValueError):
+        result = {}
+    if not isinstance(result, dict) or not isinstance(
+        result.get("cases", result.get("phases")), dict
+    ):
         raise SystemExit(f"{path} is no result of `bench --json` or `make gpu`")
     return result
 
 
 def put(tables: str, path: Path) -> None:
+    if not path.is_file():
+        raise SystemExit(f"there is no file {path}")
     before, found, rest = path.read_text().partition(f"{BEGIN}\n")
     _, found_too, after = rest.partition(f"{END}\n")
     if not (found and found_too):

@@ -1,7 +1,7 @@
 """`python -m sphere_fused bench`: times optimizer steps, ours and others', on one device.
 
-How is told in timing.py, what in cases.py. The result is written after every case, and what fails
-costs its row only.
+How is told in timing.py, what in cases.py. The result is written after every case. Who cannot begin
+costs a row only, and who fails later the case.
 """
 
 from __future__ import annotations
@@ -122,12 +122,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
     parser.add_argument("--dry-run", action="store_true", help="the cases of a GPU, tiny, on a CPU")
     parser.add_argument(
-        "--after", type=int, default=0, metavar="N", help="go on after N cases, without Triton"
-    )
+        "--after", type=int, default=0, help=argparse.SUPPRESS
+    )  # cases, to go on without Triton
     arguments = parser.parse_args(argv)
     arguments.device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.device == "cuda" and not torch.cuda.is_available() and not arguments.dry_run:
         parser.error(f"torch {torch.__version__} finds no GPU here")
+    if arguments.seconds is not None and not arguments.seconds > 0:
+        parser.error(f"--seconds must be above 0, not {arguments.seconds:g}")
+    if arguments.json and arguments.json.is_dir():
+        parser.error(f"--json {arguments.json} is a folder: name a file")
     if arguments.json and not arguments.json.resolve().parent.is_dir():
         parser.error(f"the folder of --json {arguments.json} does not exist: create it first")
     return arguments
@@ -161,7 +165,7 @@ def main(argv: list[str]) -> int:
     torch.manual_seed(0)
     todo, after = chosen(arguments), arguments.after
     if not todo:
-        print("no case has such a name", file=sys.stderr)
+        print(f"there is no such case for {device} tensors: see --help", file=sys.stderr)
         return 2
     result: dict[str, Any] = {"about": machine.about(device), "contenders": ABOUT, "cases": {}}
     if arguments.dry_run:
