@@ -17,6 +17,7 @@ from cases import ALL, IDS, OPTIMIZERS, typical
 from layouts import LAYOUTS, contiguous, permuted
 from oracles.tolerance import assert_close_to_oracle
 from stepping import assert_unchanged, make, random, random_grads, snapshot, take_steps
+from test_adamg import check_nearly_radial_gradients
 from test_facts import LEFT
 from test_oracle import DTYPE_IDS, DTYPES, MODEL
 from test_state import DISTURBANCES, assert_ends_alike, half_way, undisturbed
@@ -259,6 +260,16 @@ def test_parts_of_a_step_that_nearly_cancels(name: str, monkeypatch: pytest.Monk
     take_steps(optimizer, [p], [[g] for g in radial])
     start = w0 / w0.norm() if name == "AdamG" else w0
     assert_close_to_oracle(name, start, radial, p, optimizer.state[p], **hyper)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channel_dims"), [((6, 2600), (0,)), ((2100, 4), (1,))], ids=["rows", "columns"]
+)
+def test_parts_of_nearly_radial_gradients(
+    shape: tuple[int, ...], channel_dims: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "PART", 1024)
+    check_nearly_radial_gradients(shape, channel_dims, "triton")
 
 
 ROWS = [(64, 147, contiguous), (12, 2600, contiguous), (64, 147, permuted(1, 0))]
