@@ -1,5 +1,6 @@
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +15,28 @@ def skip_unless_available(name: str) -> str:
     return name
 
 
+IN_A_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """A worker per core, unless -n says otherwise; but a GPU is for one test at a time."""
+    if IN_A_WORKER or torch.cuda.is_available() or not config.pluginmanager.hasplugin("xdist"):
+        return
+    if config.option.numprocesses is None:
+        config.option.numprocesses = "logical"
+        # Workers begin far apart, so that most files are of one worker.
+        config.option.dist = "worksteal"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Before anything imports Triton. What compiles its kernels runs in processes of its own.
     if not torch.cuda.is_available():
         os.environ["TRITON_INTERPRET"] = "1"
+    if IN_A_WORKER:
+        # The cores are taken; tests of threads ask for them.
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -46,6 +65,13 @@ def open_backend(request: pytest.FixtureRequest) -> str:
 def native() -> str:
     """For what only the compiled backend does."""
     return skip_unless_available("native")
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if IN_A_WORKER else folder
 
 
 @pytest.fixture

@@ -195,8 +195,11 @@ def test_every_group_is_unscaled(name: str, backend: str) -> None:
     ids=["reference", "reference-there", "native", "triton"],
     indirect=["backend"],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@each_case
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    list(zip(SIGNS_AND_DECAYS, [torch.float32, torch.float64] * 2, strict=True)),
+    ids=SIGNS_AND_DECAYS,
+)
 @each
 def test_hyperparameters_on_a_device(
     name: str,

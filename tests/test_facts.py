@@ -37,14 +37,14 @@ def norms(w: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", MOMENT)
 def test_transported_moment_is_tangent(name: str, dtype: torch.dtype, backend: str) -> None:
     hyper = {**typical(name), "weight_decay": 0.0}
-    p = random(20, 27, seed=1, dtype=dtype)
+    p = random(20, 28, seed=1, dtype=dtype)
     optimizer = make(name, [p], backend, **hyper)
     beta = hyper["momentum"] if name == "SGDMRT" else hyper["betas"][0]
     gain = 1.0 if name == "SGDMRT" else 1.0 - beta
-    m = torch.zeros(20, 27, dtype=torch.float64)
-    for t in range(20):
+    m = torch.zeros(20, 28, dtype=torch.float64)
+    for t in range(8):
         # Mostly radial, so that only transport can make the moment tangent.
-        p.grad = 3 * p.detach() + random(20, 27, seed=10 + t, dtype=dtype)
+        p.grad = 3 * p.detach() + random(20, 28, seed=10 + t, dtype=dtype)
         w, before = p.double(), beta * m + gain * p.grad.double()
         optimizer.step()
         m = optimizer.state[p][MOMENT[name]].double()
@@ -73,13 +73,13 @@ def directions_apart(
     Where the state moves with the sphere, lr_B = lr (|w_B|/|w_A|)^power / a_w makes every step of B
     turn as far as that of A. Returns the largest distance of their directions, and both ends.
     """
-    lr, decay = hyper["lr"], 0.5
-    a = random(5, 12, seed=3, dtype=torch.float64)
+    lr, decay = hyper["lr"], 1.5
+    a = random(3, 12, seed=3, dtype=torch.float64)
     b = [row.clone()[None] for row in a]
     opt_a = make(name, [a], backend, weight_decay=decay, decoupled_weight_decay=True, **hyper)
     opt_b = make(name, [{"params": [row]} for row in b], backend, **hyper)
     worst = 0.0
-    for t in range(60):
+    for t in range(24):
         a.grad = on_sphere_gradient(a, t)
         for row, group, norm_a in zip(b, opt_b.param_groups, norms(a).tolist(), strict=True):
             row.grad = on_sphere_gradient(row, t)

@@ -65,16 +65,11 @@ def executable(flavour: str, folder: Path) -> build.Executable:
         own = [isa, f"-DSPHERE_KERNELS={table}", f"-DSPHERE_W={w}", f"-DSPHERE_G={g}"]
         sources.append((CUDA / "step.cu", own))
     sources.append((Path(__file__).parent / "simt" / "run.cpp", [isa]))
-    return build.compile(sources, folder / flavour, flavour)
-
-
-@pytest.fixture(scope="session")
-def simt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("simt")
+    return build.compile_once(sources, folder / f"kernels_{flavour}", flavour)
 
 
 @pytest.fixture
-def run_in(simt_folder: Path, tmp_path: Path) -> Run:
+def run_in(shared_folder: Path, tmp_path: Path) -> Run:
     """Runs a Case in a flavour; returns the parameters and states it ends with."""
 
     def run(
@@ -84,7 +79,7 @@ def run_in(simt_folder: Path, tmp_path: Path) -> Run:
             pytest.skip(f"the kernels cannot run on the host: {reason}")
         given, result = tmp_path / "case", tmp_path / "result"
         given.write_bytes(case.content)
-        done = executable(flavour, simt_folder).run(str(given), str(result), **settings)
+        done = executable(flavour, shared_folder).run(str(given), str(result), **settings)
         assert done.returncode == 0, done.stderr[:6000]
         return case.results(result)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from simt import build
@@ -163,17 +164,12 @@ MEETINGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def faults(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], build.Executable]:
-    built: dict[str, build.Executable] = {}
-
+@pytest.fixture
+def faults(shared_folder: Path) -> Callable[[str], build.Executable]:
     def get(flavour: str) -> build.Executable:
         if reason := build.unavailable(flavour):
             pytest.skip(reason)
-        if flavour not in built:
-            output = tmp_path_factory.mktemp("simt") / f"faults_{flavour}"
-            built[flavour] = build.compile(SOURCES, output, flavour)
-        return built[flavour]
+        return build.compile_once(SOURCES, shared_folder / f"faults_{flavour}", flavour)
 
     return get
 

@@ -17,6 +17,7 @@ from cases import ALL, IDS, OPTIMIZERS, typical
 from layouts import LAYOUTS, contiguous, permuted
 from oracles.tolerance import assert_close_to_oracle
 from stepping import assert_unchanged, make, random, random_grads, snapshot, take_steps
+from test_adamg import check_nearly_radial_gradients
 from test_facts import LEFT
 from test_oracle import DTYPE_IDS, DTYPES, MODEL
 from test_state import DISTURBANCES, assert_ends_alike, half_way, undisturbed
@@ -34,6 +35,13 @@ from sphere_fused.backends.triton.shapes import PART, SIZES, pieces_of, shape_of
 # Lengths of rows on both sides of every size in the tables: with loads of 16 bytes, and without.
 LENGTHS = [2, 3, 4, 5, 8, 16, 17, 64, 256, 257, 511, 512, 513, 1023, 1024, 1025, 2048, 2052, 2053]
 
+# Every rule in float32; the other arithmetic for both directions, which is what shapes depend on,
+# and the other width of loads for one.
+RULES_AND_DTYPES = [(name, torch.float32) for name in OPTIMIZERS]
+RULES_AND_DTYPES += [("AdamSRT", torch.float64), ("AdamG", torch.float64)]
+RULES_AND_DTYPES += [("AdamSRT", torch.bfloat16)]
+of_rules_and_dtypes = pytest.mark.parametrize(("name", "dtype"), RULES_AND_DTYPES, ids=str)
+
 
 def step_all(
     name: str, start: list[torch.Tensor], steps: int, grad_dtype: torch.dtype, **hyper: Any
@@ -50,6 +58,7 @@ def step_all(
 @pytest.mark.parametrize(("name", "case", "hyper"), ALL, ids=IDS)
 def test_cases(name: str, case: str, hyper: dict[str, Any]) -> None:
     start = [random(*shape, seed=i) for i, shape in enumerate(MODEL)]
+    # Powers of beta are by squaring: the third is the first that multiplies two of them.
     step_all(name, start, 3, torch.float32, **hyper)
 
 
@@ -57,28 +66,27 @@ def test_cases(name: str, case: str, hyper: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_dtypes(name: str, dtype: torch.dtype, grad_dtype: torch.dtype) -> None:
     start = [random(*shape, seed=i, dtype=dtype) for i, shape in enumerate(MODEL)]
-    step_all(name, start, 3, grad_dtype, **typical(name))
+    step_all(name, start, 2, grad_dtype, **typical(name))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@of_rules_and_dtypes
 def test_lengths_of_rows(name: str, dtype: torch.dtype) -> None:
-    start = [random(3, n, seed=n, dtype=dtype) for n in LENGTHS]
+    # Never one: a single S can be a rounding worse than a lucky transcription.
+    start = [random(3 if n <= 1024 else 2, n, seed=n, dtype=dtype) for n in LENGTHS]
     step_all(name, start, 2, dtype, **typical(name))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_columns(name: str) -> None:
     # Few and many, short and long, in one block and in several.
-    lengths = [(2, 3), (9, 5), (31, 40), (32, 64), (33, 33), (100, 12), (1100, 7)]
+    lengths = [(2, 3), (9, 5), (31, 40), (32, 64), (33, 33), (100, 12), (300, 7)]
     start = [random(*shape, seed=i) for i, shape in enumerate(lengths)]
     step_all(name, start, 2, torch.float32, **typical(name), channel_dims=(1,))
-    across = [random(4, n, m, seed=n) for n, m in ((3, 5), (40, 33))]
+    across = [random(3, n, m, seed=n) for n, m in ((3, 5), (20, 33))]
     step_all(name, across, 2, torch.float32, **typical(name), channel_dims=(0, 2))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@of_rules_and_dtypes
 def test_layouts_side_by_side(name: str, dtype: torch.dtype) -> None:
     layouts = [layout for layout in LAYOUTS if layout.blocks]
     start = [random(*a.shape, seed=i, dtype=dtype) for i, a in enumerate(layouts)]
@@ -236,14 +244,14 @@ def test_gradients_that_come_go_and_change_their_dtype() -> None:
         assert_close_to_oracle("AdamSRT", w, list(of_param), p, optimizer.state[p])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@of_rules_and_dtypes
 def test_segments_in_parts(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "PART", 1024)
-    rows = [(2, 2049), (1, 7001), (3, 2056), (4, 64), (9,)]
+    rows = [(2, 2049), (1, 3001), (2, 2056), (4, 64), (9,)]
     start = [random(*s, seed=i, dtype=dtype) for i, s in enumerate(rows)]
     step_all(name, start, 2, dtype, **typical(name))
-    columns = [(2500, 3), (3000, 40), (4, 5)]
+    monkeypatch.setattr(shapes, "PART", 256)
+    columns = [(600, 3), (700, 40), (4, 5)]
     start = [random(*s, seed=i, dtype=dtype) for i, s in enumerate(columns)]
     step_all(name, start, 2, dtype, **typical(name), channel_dims=(1,))
 
@@ -261,7 +269,17 @@ def test_parts_of_a_step_that_nearly_cancels(name: str, monkeypatch: pytest.Monk
     assert_close_to_oracle(name, start, radial, p, optimizer.state[p], **hyper)
 
 
-ROWS = [(64, 147, contiguous), (12, 2600, contiguous), (64, 147, permuted(1, 0))]
+@pytest.mark.parametrize(
+    ("shape", "channel_dims"), [((6, 2600), (0,)), ((2100, 4), (1,))], ids=["rows", "columns"]
+)
+def test_parts_of_nearly_radial_gradients(
+    shape: tuple[int, ...], channel_dims: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "PART", 1024)
+    check_nearly_radial_gradients(shape, channel_dims, "triton")
+
+
+ROWS = [(64, 148, contiguous), (12, 2600, contiguous), (64, 147, permuted(1, 0))]
 
 
 @pytest.mark.parametrize("name", ["AdamST", "AdamSRT", "SGDMRT"])

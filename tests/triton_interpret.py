@@ -16,15 +16,16 @@ from cases import OPTIMIZERS, typical
 from oracles.tolerance import assert_close_to_oracle
 from stepping import make, random, random_grads, take_steps
 
-SHAPES = [(5, 27), (4, 64), (2, 2500), (33,), (34,)]
+# Of rows; reversed, of columns. One is longer than what is held.
+SHAPES = [(5, 27), (4, 64), (2, 1025), (33,), (34,)]
 
 if __name__ == "__main__":
     assert triton.__version__ == sys.argv[1], triton.__version__
     # NumPy's, of lanes outside of a tensor.
     warnings.filterwarnings("ignore", ".*encountered in", RuntimeWarning)
     for name in OPTIMIZERS:
-        for channel_dims in ((0,), (-1,)):
-            start = [random(*shape, seed=i) for i, shape in enumerate(SHAPES)]
+        for channel_dims, order in (((0,), 1), ((-1,), -1)):
+            start = [random(*shape[::order], seed=i) for i, shape in enumerate(SHAPES)]
             grads = [random_grads(w.shape, 2, seed=100 * i) for i, w in enumerate(start)]
             params = [w.clone() for w in start]
             hyper = {**typical(name), "channel_dims": channel_dims}

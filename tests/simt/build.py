@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 HERE = Path(__file__).parent
 SANITIZERS = {
     "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
@@ -85,6 +87,12 @@ def compile(
         list(pool.map(_call, ([*c, "-o", n] for c, n in zip(commands, names, strict=True))))
     _call([*sanitized, *names, "-o", str(output)])
     return Executable(output, flavour)
+
+
+def compile_once(sources: Sequence[Source], output: Path, flavour: str) -> Executable:
+    """What `compile` makes, or has made for another process, which this one waits for."""
+    with FileLock(output.with_name(output.name + ".lock")):
+        return Executable(output, flavour) if output.exists() else compile(sources, output, flavour)
 
 
 @functools.cache
