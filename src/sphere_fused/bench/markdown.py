@@ -65,6 +65,7 @@ def times(result: Row) -> list[str]:
     cases = measured(result)
     names = [name for name in present(cases) if name not in PEERS]
     rows = [[title, *(cell(told["rows"].get(n)) for n in names)] for title, told in cases]
+    rows = [row for row in rows if any(row[1:])]
     return table([f"ms per step (ratio to {BASE})", *names], rows)
 
 
