@@ -126,7 +126,10 @@ class Watch {
     if (PyType_IsSubtype(type, PyDescr_TYPE(descriptor))) grad_ = descriptor->d_getset;
   }
 
+  static constexpr size_t kAhead = 8;
+
   bool unmoved(size_t i) const {
+    notes_.prefetch(i + kAhead);
     DLTensor t;
     return read(notes_[i].object, &t) && t.data == notes_[i].data && notes_.same_type(i, t) &&
            notes_.same_layout(i, t);
