@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target makes; PYTHON names the interpreter for it.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := $(shell find src csrc tests/oracles -type f -not -path '*/__pycache__/*' -not -name '*.egg-info')
+SOURCES := $(shell find src csrc tests/oracles -type f -not -path '*/__pycache__/*' -not -path '*.egg-info/*')
 CXX_FILES := $(filter-out %.gen.h, $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh'))
 
 .PHONY: demo test bench bench-check gpu tune lint gen clean

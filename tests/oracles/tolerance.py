@@ -34,6 +34,8 @@ CLASSIC_ULPS = 2.0
 # What halving the learning rate divides the gap between SGD and AdamG* by: 32 and 8 in the limit.
 HALVED_TWO_STEPS = (31.5, 39.0)
 HALVED_AT_FIXED_TIME = (7.0, 8.5)
+# Points of accuracy that training under autocast may lose on a few hundred images.
+ACCURACY = 2.0
 # Share of low-precision weights that a float32 last bit may round to the other neighbour.
 ROUNDED_OTHERWISE = 0.01
 

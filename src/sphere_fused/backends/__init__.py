@@ -9,6 +9,7 @@ or changes nothing where found_inf is not 0.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 
@@ -41,15 +42,21 @@ def select(entry: Entry) -> ModuleType:
 
     Raises RuntimeError with every reason if that is none.
     """
-    refusals = []
     for name in entry.allowed:
-        reasons = BACKENDS[name].reasons(entry)
-        if not reasons:
+        if not BACKENDS[name].reasons(entry):
             return BACKENDS[name]
-        refusals += [f"{name}: {reason}" for reason in reasons]
     raise RuntimeError(
-        f"no backend that was asked for can step {entry.name}:\n  " + "\n  ".join(refusals) + "\n"
+        f"no backend that was asked for can step {entry.name}:{refusals(entry)}\n"
         "Leave backend and fused at None to let each parameter take the first that can."
+    )
+
+
+def refusals(entry: Entry) -> str:
+    """Why each backend that may step `entry` cannot, a line each."""
+    return "".join(
+        f"\n  {name}: {reason}"
+        for name in entry.allowed
+        for reason in BACKENDS[name].reasons(entry)
     )
 
 
@@ -60,4 +67,13 @@ def prepare(plan: Plan) -> list[Callable[[list[GroupHyper]], None]]:
         indices.setdefault(select(entry).NAME, []).append(i)
     for name, members in indices.items():
         log.debug("%s steps %d of %d parameters", name, len(members), len(plan.entries))
+    slow = [plan.entries[i] for i in indices.get(reference.NAME, [])]
+    slow = [entry for entry in slow if entry.allowed != (reference.NAME,)]
+    if slow:
+        warnings.warn(
+            f"the reference steps {len(slow)} of {len(plan.entries)} parameters, many times slower "
+            f"than a compiled backend. That cannot step {slow[0].name}:{refusals(slow[0])}\n"
+            f"If this is meant, backend='reference' says so.",
+            stacklevel=2,
+        )
     return [BACKENDS[name].prepare(plan, members) for name, members in indices.items()]

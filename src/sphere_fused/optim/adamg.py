@@ -9,7 +9,7 @@ from torch.optim.optimizer import ParamsT
 
 from sphere_fused.optim.adams import AdamS
 from sphere_fused.optim.base import SphereOptimizer
-from sphere_fused.plan import GroupHyper
+from sphere_fused.plan import Entry, GroupHyper
 from sphere_fused.rule import (
     Gram,
     Hyper,
@@ -114,6 +114,15 @@ class AdamG(AdamS):
         super().check_hyperparameters(group)
         if group["grad_clip"] is not None and not group["grad_clip"] > 0.0:
             raise ValueError(f"grad_clip must be above 0 or None, not {group['grad_clip']}")
+
+    def probable_mistakes(self, entries: list[Entry]) -> list[str]:
+        found = super().probable_mistakes(entries)
+        if any(e.inside and self.param_groups[e.group]["weight_decay"] for e in entries):
+            found.append(
+                "weight_decay does nothing to the unit vectors of AdamG, only to parameters without "
+                "segments, such as biases: give these a group of their own if they are to decay"
+            )
+        return found
 
     def hyper(self, group: dict[str, Any]) -> GroupHyper:
         hyper = super().hyper(group)

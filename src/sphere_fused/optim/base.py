@@ -76,8 +76,21 @@ class SphereOptimizer(Optimizer):
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
         super().__init__(params, defaults)
+        for mistake in self.probable_mistakes(self._entries()):
+            warnings.warn(mistake, stacklevel=3)  # where the optimizer is made
         changes, self._changes = self._changes, None
         write_all(changes)
+
+    def probable_mistakes(self, entries: list[Entry]) -> list[str]:
+        """What to warn of when an optimizer of these parameters is made: it runs, and is hardly
+        what was meant."""
+        if any(e.inside for e in entries) or all(e.param.dim() < 2 for e in entries):
+            return []
+        return [
+            f"{type(self).__name__} steps every parameter element by element, as the classic "
+            f"optimizer does: no group has segments of more than one element. Leave channel_dims "
+            f"at (0,) for weights that a normalization layer follows"
+        ]
 
     def _check_rules(self, own: dict[str, float]) -> None:
         from sphere_fused.optim import RULES  # which are made of this module's subclasses

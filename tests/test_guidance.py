@@ -1,0 +1,62 @@
+"""Uses that run, but are hardly meant, are warned of, once; others are not."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from cases import OPTIMIZERS, typical
+from stepping import make, random
+
+from sphere_fused import plan
+
+each = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def with_grad(p: torch.Tensor) -> torch.Tensor:
+    p.grad = torch.ones_like(p)
+    return p
+
+
+@each
+def test_every_group_elementwise(name: str, backend: str) -> None:
+    weight, bias = random(6, 5, seed=1), random(6, seed=2)
+    groups = [{"params": [weight]}, {"params": [bias]}]
+    with pytest.warns(UserWarning, match=f"{name} steps every parameter element by") as caught:
+        make(name, groups, backend, channel_dims=None)
+    assert [w.filename for w in caught] == [make.__code__.co_filename]
+
+
+@each
+def test_a_step_by_the_reference_that_nobody_asked_for(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "compiled", None)
+    monkeypatch.setattr(plan, "compiled_import_error", "it was not built")
+    params = [with_grad(random(6, 5, seed=seed)) for seed in (1, 2)]
+    optimizer = make(name, params, None)
+    with pytest.warns(UserWarning, match="reference steps 2 of 2") as caught:
+        optimizer.step()
+        optimizer.step()
+    assert len(caught) == 1
+    message = str(caught[0].message)
+    assert "parameter 0 of group 0 (6, 5)" in message
+    assert "native: the compiled module is missing: it was not built" in message
+
+
+def test_weight_decay_on_spheres(backend: str) -> None:
+    with pytest.warns(UserWarning, match="weight_decay does nothing to the unit vectors of AdamG"):
+        make("AdamG", [random(6, 5, seed=1)], backend, weight_decay=0.1)
+
+
+@each
+def test_other_uses_are_not_warned_of(name: str, backend: str) -> None:
+    weight, bias = (with_grad(random(*shape, seed=1)) for shape in ((6, 5), (6,)))
+    arguments = {**typical(name), "weight_decay": 0.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(name, [weight, bias], backend, **arguments).step()
+        make(name, [bias], backend, **arguments).step()  # as when each parameter has its own
+        rest = {"params": [bias], "channel_dims": None, "weight_decay": 0.1}
+        make(name, [{"params": [weight]}, rest], backend, **arguments).step()
