@@ -1,13 +1,13 @@
 """What threads do for a step on the CPU, and what steps and torch's operators cost each other.
 
-First, how much faster all threads are than one, for parameters of equal and of very different sizes.
-Were the work not balanced, or did threads write to the same lines of the cache, models of odd sizes
-would gain less than the even one.
+First, how much faster all threads are than one, for parameters of equal and of very different
+sizes. Were the work not balanced, or did threads write to the same lines of the cache, models of
+odd sizes would gain less than the even one.
 
-Second, operators and steps in turn against each alone. Both run on OpenMP's threads; were these not the
-same ones, either's would wait busily while the other's had work to do. Each also finds the other's
-tensors in its cache: that is what torch's own Adam, which steps in our place, and one thread, which
-waits for nobody, are compared for.
+Second, operators and steps in turn against each alone. Both run on OpenMP's threads; were these not
+the same ones, either's would wait busily while the other's had work to do. Each also finds the
+other's tensors in its cache: that is what torch's own Adam, which steps in our place, and one
+thread, which waits for nobody, are compared for.
 
     python benchmarks/threads.py [--seconds 5]
 """
@@ -46,14 +46,20 @@ def took(step: Step) -> float:
     return 1e6 * (time.perf_counter() - start)
 
 
-def median_of_each(steps: list[Step], seconds: float, at_a_time: int) -> list[float]:
-    """Microseconds of each, in turn; of several at a time, the second half counts."""
-    times: list[list[float]] = [[] for _ in steps]
+def alone_and_in_turn(steps: list[Step], seconds: float) -> list[tuple[float, float]]:
+    """Microseconds of each: after others of its own, and after one of another."""
+    alone: list[list[float]] = [[] for _ in steps]
+    in_turn: list[list[float]] = [[] for _ in steps]
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        for step, own in zip(steps, times, strict=True):
-            own += [took(step) for _ in range(at_a_time)][at_a_time // 2 :]
-    return [statistics.median(own) for own in times]
+        for step, times in zip(steps, alone, strict=True):
+            times += [took(step) for _ in range(6)][2:]
+        for _ in range(4):
+            for step, times in zip(steps, in_turn, strict=True):
+                times.append(took(step))
+    return [
+        (statistics.median(a), statistics.median(b)) for a, b in zip(alone, in_turn, strict=True)
+    ]
 
 
 def on_threads(threads: int, step: Step) -> Step:
@@ -69,7 +75,7 @@ def print_sizes(threads: int, seconds: float) -> None:
     for name, shapes in SIZES.items():
         step = AdamSRT(parameters(shapes), backend="native").step
         each = [on_threads(count, step) for count in (1, threads)]
-        one, all_of_them = median_of_each(each, seconds, at_a_time=4)
+        (one, _), (all_of_them, _) = alone_and_in_turn(each, seconds)
         print(f"{name:<32}{one:>12.0f}{all_of_them:>12.0f}{one / all_of_them:>8.2f}")
 
 
@@ -89,11 +95,9 @@ def print_in_turn(threads: int, seconds: float) -> None:
         for optimizer, step in optimizers.items():
             for count in (threads, 1):
                 torch.set_num_threads(count)
-                alone = median_of_each([run, step], seconds, at_a_time=20)
-                in_turn = median_of_each([run, step], seconds, at_a_time=1)
                 row = f"{f'{operator} and {optimizer}':<32}{count:>8}"
-                for a, b in zip(alone, in_turn, strict=True):
-                    row += f"{a:>9.1f}{b:>9.1f} {b / a - 1:+4.0%}"
+                for alone, in_turn in alone_and_in_turn([run, step], seconds):
+                    row += f"{alone:>9.1f}{in_turn:>9.1f} {in_turn / alone - 1:+4.0%}"
                 print(row)
 
 

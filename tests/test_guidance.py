@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 from cases import OPTIMIZERS, typical
-from stepping import make, random
+from stepping import make, random, take_steps
 
 from sphere_fused import plan
 
@@ -37,8 +37,7 @@ def test_a_step_by_the_reference_that_nobody_asked_for(
     params = [with_grad(random(6, 5, seed=seed)) for seed in (1, 2)]
     optimizer = make(name, params, None)
     with pytest.warns(UserWarning, match="reference steps 2 of 2") as caught:
-        optimizer.step()
-        optimizer.step()
+        take_steps(optimizer, params, [[torch.ones(6, 5)] * 2] * 3)
     assert len(caught) == 1
     message = str(caught[0].message)
     assert "parameter 0 of group 0 (6, 5)" in message

@@ -119,8 +119,9 @@ class AdamG(AdamS):
         found = super().probable_mistakes(entries)
         if any(e.inside and self.param_groups[e.group]["weight_decay"] for e in entries):
             found.append(
-                "weight_decay does nothing to the unit vectors of AdamG, only to parameters without "
-                "segments, such as biases: give these a group of their own if they are to decay"
+                "weight_decay does nothing to the unit vectors of AdamG, only to parameters "
+                "without segments, such as biases: give these a group of their own if they are to "
+                "decay"
             )
         return found
 
