@@ -117,8 +117,12 @@ def test_schedulers(name: str, scheduler: str, as_tensor: bool, backend: str) ->
         take_steps(first, scheduled, [g])
         take_steps(second, by_hand, [g])
         schedule.step(*[1.0] if scheduler == "ReduceLROnPlateau" else [])
-    for a, b in zip(scheduled, by_hand, strict=True):
+    unscheduled = weights()
+    constant = make(name, groups_of(unscheduled, False), backend, **typical(name))
+    take_steps(constant, unscheduled, gradients())
+    for a, b, c in zip(scheduled, by_hand, unscheduled, strict=True):
         assert_same(a, b)
+        assert not torch.equal(a, c)
     assert any(v[0]["lr"] != expected[0][0]["lr"] for v in expected)
     if scheduler in CYCLES_MOMENTUM:
         key = "momentum" if name == "SGDMRT" else "betas"

@@ -244,55 +244,28 @@ def test_scripts_do_what_they_say(backend: str) -> None:
 @pytest.mark.parametrize("kind", ["mean", "exponential"])
 @each
 def test_averaging(name: str, kind: str, backend: str) -> None:
-    """An average is of the weights that a run without it goes through."""
-    model, plain = network(), network()
-    optimizer = make(name, model.parameters(), backend, **typical(name))
-    twin = make(name, plain.parameters(), backend, **typical(name))
-    if kind == "mean":
-        averaged = swa_utils.AveragedModel(model)
-    else:
-        average = swa_utils.get_ema_multi_avg_fn(0.75)
-        averaged = swa_utils.AveragedModel(model, multi_avg_fn=average)
-    schedule = swa_utils.SWALR(optimizer, swa_lr=0.01, anneal_epochs=2)
-    other = swa_utils.SWALR(twin, swa_lr=0.01, anneal_epochs=2)
-    expected: list[Tensor] = []
+    """The average takes the model's place for an evaluation after every step."""
+    model = network()
+    run = Recorded(name, model, backend)
+    average = swa_utils.get_ema_multi_avg_fn(0.75) if kind == "exponential" else None
+    averaged = swa_utils.AveragedModel(model, multi_avg_fn=average)
+    expected = [p.detach().clone() for p in model.parameters()]
     for t, batch in enumerate(batches()):
-        for m, o, s in ((model, optimizer, schedule), (plain, twin, other)):
-            o.zero_grad()
-            loss_of(m, batch).backward()
-            o.step()
-            s.step()
+        run.optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        run.optimizer.step()
         averaged.update_parameters(model)
         share = 1 / (t + 1) if kind == "mean" or t == 0 else 0.25
-        now = [p.detach() for p in plain.parameters()]
-        before = expected or now
-        expected = [torch.lerp(a, b, share) for a, b in zip(before, now, strict=True)]
-    swa_utils.update_bn([x for x, _ in batches()], averaged)
-    for p, q in zip(model.parameters(), plain.parameters(), strict=True):
-        assert_same(p.detach(), q.detach())
-    for p, e in zip(averaged.module.parameters(), expected, strict=True):
-        assert error(p, e) < IDENTITY[torch.float32]
-
-
-@each
-def test_evaluating_with_averaged_weights_and_going_on(name: str, backend: str) -> None:
-    """Weights are swapped in place for an average, and back."""
-    model, plain = network(), network()
-    optimizer = make(name, model.parameters(), backend, **typical(name))
-    twin = make(name, plain.parameters(), backend, **typical(name))
-    averaged = swa_utils.AveragedModel(model)
-    for batch in batches():
-        for m, o in ((model, optimizer), (plain, twin)):
-            o.zero_grad()
-            loss_of(m, batch).backward()
-            o.step()
-        averaged.update_parameters(model)
+        for e, p in zip(expected, model.parameters(), strict=True):
+            e.lerp_(p.detach(), share)
         own = copy.deepcopy(model.state_dict())
         model.load_state_dict(averaged.module.state_dict())
-        model.eval()(batch[0])
+        loss_of(model.eval(), batch)
         model.train().load_state_dict(own)
-    for p, q in zip(model.parameters(), plain.parameters(), strict=True):
-        assert_same(p.detach(), q.detach())
+    run.check()
+    swa_utils.update_bn([x for x, _ in batches()], averaged)
+    for p, e in zip(averaged.module.parameters(), expected, strict=True):
+        assert error(p, e) < IDENTITY[torch.float32]
 
 
 def optimizer_in_backward(
@@ -342,7 +315,7 @@ def test_optimizer_in_backward(
             assert_same(each_own[p].state[p][key], value, key)
 
 
-def test_the_example_of_an_optimizer_in_backward(native: str, tmp_path: Path) -> None:
+def test_the_example_of_an_optimizer_in_backward(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLE)],
         capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False,
