@@ -41,8 +41,11 @@ COMMON_VALUES = [
     ({"lr": float("inf")}, ValueError, "lr must"),
     ({"lr": torch.ones(2)}, ValueError, "lr must"),
     ({"lr": torch.tensor(-0.1)}, ValueError, "lr must"),
+    ({"lr": "0.1"}, TypeError, "lr must be a number or a one-element tensor, not '0.1'"),
+    ({"lr": None}, TypeError, "lr must be a number"),
     ({"weight_decay": -1e-3}, ValueError, "weight_decay must"),
     ({"weight_decay": nan}, ValueError, "weight_decay must"),
+    ({"weight_decay": None}, TypeError, "weight_decay must be a number"),
     ({"channel_dims": (4,)}, ValueError, "channel_dims=.*names a dim"),
     ({"channel_dims": (1,)}, ValueError, "channel_dims=.*names a dim"),  # the bias is 1-D
     ({"channel_dims": (-3,)}, ValueError, "channel_dims=.*names a dim"),
@@ -60,6 +63,7 @@ COMMON_VALUES = [
 ADAM_VALUES = [
     ({"eps": -1e-8}, ValueError, "eps must"),
     ({"eps": nan}, ValueError, "eps must"),
+    ({"eps": "1e-8"}, TypeError, "eps must be a number"),
     ({"betas": (1.0, 0.9)}, ValueError, "betas must"),
     ({"betas": (0.9, 1.0)}, ValueError, "betas must"),
     ({"betas": (-0.1, 0.9)}, ValueError, "betas must"),
@@ -67,16 +71,21 @@ ADAM_VALUES = [
     ({"betas": (nan, 0.9)}, ValueError, "betas must"),
     ({"betas": (0.9,)}, ValueError, "betas must"),
     ({"betas": (0.9, 0.9, 0.9)}, ValueError, "betas must"),
+    ({"betas": 0.9}, TypeError, "betas must be two numbers, not 0.9"),
+    ({"betas": (0.9, None)}, TypeError, r"betas\[1\] must be a number"),
+    ({"betas": (torch.ones(2), 0.9)}, ValueError, r"betas\[0\] must .*shape \(2,\)"),
 ]
 ADAMG_VALUES = [
     ({"grad_clip": 0.0}, ValueError, "grad_clip must"),
     ({"grad_clip": -1.0}, ValueError, "grad_clip must"),
     ({"grad_clip": nan}, ValueError, "grad_clip must"),
+    ({"grad_clip": "1"}, TypeError, "grad_clip must be a number"),
 ]
 SGD_VALUES = [
     ({"momentum": -0.1}, ValueError, "momentum must"),
     ({"momentum": nan}, ValueError, "momentum must"),
     ({"dampening": nan}, ValueError, "dampening must"),
+    ({"momentum": None}, TypeError, "momentum must be a number"),
 ]
 VALUES = [
     *((name, *value) for name in OPTIMIZERS for value in COMMON_VALUES),

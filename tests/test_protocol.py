@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from cases import OPTIMIZERS, typical
-from oracles import trajectory
 from oracles.tolerance import assert_close_to_oracle, assert_same
 from stepping import (
     assert_unchanged,
@@ -234,24 +233,6 @@ def test_a_refused_group_changes_nothing(name: str, backend: str) -> None:
         assert_oracle(name, optimizer, weights[i], [g[i] for g in grads], p, **typical(name))
 
 
-def test_hyperparameters_may_change_between_steps(name: str, backend: str) -> None:
-    """A schedule equals an optimizer that is given each learning rate in turn."""
-    weights, grads = setting(6)
-    scheduled, by_hand = clones(weights), clones(weights)
-    first = make(name, scheduled, backend, **typical(name))
-    schedule = torch.optim.lr_scheduler.StepLR(first, step_size=2, gamma=0.5)
-    second = make(name, by_hand, backend, **typical(name))
-    for t, g in enumerate(grads):
-        take_steps(first, scheduled, [g])
-        schedule.step()
-        second.param_groups[0]["lr"] = typical(name)["lr"] * 0.5 ** (t // 2)
-        take_steps(second, by_hand, [g])
-    constant = trajectory(name, weights[0], [g[0] for g in grads], **typical(name)).w
-    for a, b in zip(scheduled, by_hand, strict=True):
-        assert_same(a, b)
-    assert float((scheduled[0] - constant).norm()) > 1e-3
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_lr_as_a_tensor(name: str, dtype: torch.dtype, backend: str) -> None:
     weights, grads = setting(4)
@@ -267,17 +248,6 @@ def test_lr_as_a_tensor(name: str, dtype: torch.dtype, backend: str) -> None:
     take_steps(plain, expected, grads[2:])
     for a, b in zip(params, expected, strict=True):
         assert_same(a, b)
-
-
-def test_hooks_run(name: str, backend: str) -> None:
-    weights, grads = setting(1)
-    params = clones(weights)
-    optimizer = make(name, params, backend)
-    calls = []
-    optimizer.register_step_pre_hook(lambda *_: calls.append("pre"))
-    optimizer.register_step_post_hook(lambda *_: calls.append("post"))
-    take_steps(optimizer, params, grads)
-    assert calls == ["pre", "post"]
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,9 @@ class Plan:
         self._types = bytearray(len(self.entries))
         self.native = None if compiled is None else self._native_plan(compiled)
         api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
-        self._watched = self.native is not None and type(api).__name__ == "PyCapsule"
+        on_meta = any(e.param.is_meta for e in self.entries)  # which the table does not know
+        has_table = type(api).__name__ == "PyCapsule" and not on_meta
+        self._watched = self.native is not None and has_table
         if self._watched:
             # The compiled module borrows these, and what is in them.
             self._watched_objects = (

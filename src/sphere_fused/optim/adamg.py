@@ -8,7 +8,7 @@ import torch
 from torch.optim.optimizer import ParamsT
 
 from sphere_fused.optim.adams import AdamS
-from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.optim.base import SphereOptimizer, number
 from sphere_fused.plan import Entry, GroupHyper
 from sphere_fused.rule import (
     Gram,
@@ -69,7 +69,8 @@ class AdamG(AdamS):
         (the others): as `AdamS`. State as `AdamS`.
 
     Raises:
-        ValueError: also for a segment that is zero. Otherwise as `AdamS`.
+        ValueError: also for a segment that is zero. RuntimeError: also for one on the meta
+            device. Otherwise as `AdamS`.
 
     Cho & Lee, arXiv 1709.09603.
     """
@@ -80,7 +81,7 @@ class AdamG(AdamS):
         self,
         params: ParamsT,
         lr: float | torch.Tensor = 1e-2,
-        betas: tuple[float, float] = (0.9, 0.99),
+        betas: tuple[float | torch.Tensor, float | torch.Tensor] = (0.9, 0.99),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
@@ -112,8 +113,9 @@ class AdamG(AdamS):
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
         super().check_hyperparameters(group)
-        if group["grad_clip"] is not None and not group["grad_clip"] > 0.0:
-            raise ValueError(f"grad_clip must be above 0 or None, not {group['grad_clip']}")
+        clip = group["grad_clip"]
+        if clip is not None and not number(clip, "grad_clip") > 0.0:
+            raise ValueError(f"grad_clip must be above 0 or None, not {clip}")
 
     def probable_mistakes(self, entries: list[Entry]) -> list[str]:
         found = super().probable_mistakes(entries)
@@ -132,6 +134,11 @@ class AdamG(AdamS):
         return hyper._replace(grad_clip=float(group["grad_clip"]))
 
     def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor:
+        if p.is_meta:
+            raise RuntimeError(
+                f"{name} is on the meta device, where there is nothing to normalize: make the "
+                f"optimizer when the model has its weights"
+            )
         wide = p.to(torch.float64)
         norm = torch.linalg.vector_norm(wide, dim=inside, keepdim=True)
         if not bool((norm > 0).all()):

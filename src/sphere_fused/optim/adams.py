@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
-from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.optim.base import SphereOptimizer, number
 from sphere_fused.optim.classic import ADAM
 from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import Gram, Hyper, Rule, Scalar, Update, sqrt
@@ -35,7 +35,8 @@ class AdamS(SphereOptimizer):
             bfloat16 or float16, of any shape and strides; gradients in that dtype or float32.
         lr: learning rate, a number or a one-element tensor. One on the GPU of the parameters is
             read there, when a step runs: no step waits for it.
-        betas: decay of the first moment and of S.
+        betas: decay of the first moment and of S, numbers or one-element tensors. A step waits
+            for one that is on a GPU.
         eps: added to the root of S, which is a norm over the whole segment.
         weight_decay: L2 penalty added to the gradient, as in the paper.
         channel_dims: the dimensions that index different segments. `(0,)`, one segment per
@@ -74,7 +75,7 @@ class AdamS(SphereOptimizer):
         self,
         params: ParamsT,
         lr: float | torch.Tensor = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
+        betas: tuple[float | torch.Tensor, float | torch.Tensor] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         *,
@@ -107,9 +108,13 @@ class AdamS(SphereOptimizer):
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
         super().check_hyperparameters(group)
-        if len(group["betas"]) != 2 or not all(0.0 <= float(b) < 1.0 for b in group["betas"]):
-            raise ValueError(f"betas must be two numbers in [0, 1), not {group['betas']}")
-        if not 0.0 <= group["eps"] < float("inf"):
+        betas = group["betas"]
+        if not isinstance(betas, (tuple, list)):
+            raise TypeError(f"betas must be two numbers, not {betas!r}")
+        in_range = [0.0 <= number(b, f"betas[{i}]") < 1.0 for i, b in enumerate(betas)]
+        if in_range != [True, True]:
+            raise ValueError(f"betas must be two numbers in [0, 1), not {betas}")
+        if not 0.0 <= number(group["eps"], "eps") < float("inf"):
             raise ValueError(f"eps must be at least 0 and finite, not {group['eps']}")
 
     def hyper(self, group: dict[str, Any]) -> GroupHyper:

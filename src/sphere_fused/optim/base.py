@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import math
+import numbers
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -44,6 +45,17 @@ def channel_dims_of(group: dict[str, Any]) -> tuple[int, ...] | None:
     return group["channel_dims"]
 
 
+def number(value: Any, name: str) -> float:
+    """`value`, a number or a one-element tensor, as a number; raises if it is neither."""
+    expected = f"{name} must be a number or a one-element tensor"
+    if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise ValueError(f"{expected}, not one of shape {tuple(value.shape)}")
+    elif not isinstance(value, numbers.Real):
+        raise TypeError(f"{expected}, not {value!r}")
+    return float(value)
+
+
 class Prepared(NamedTuple):
     """A plan, what steps it, and what of the groups it was made for."""
 
@@ -70,8 +82,9 @@ class SphereOptimizer(Optimizer):
     def __init__(
         self, params: ParamsT, defaults: dict[str, Any], own: dict[str, float] | None = None
     ) -> None:
-        self._check_rules(own or {})
-        defaults = {**defaults, **(own or {})}
+        own = own or {}
+        self._check_rules(own, list(defaults))
+        defaults = {**defaults, **own}
         self._prepared: Prepared | None = None
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
@@ -92,7 +105,7 @@ class SphereOptimizer(Optimizer):
             f"at (0,) for weights that a normalization layer follows"
         ]
 
-    def _check_rules(self, own: dict[str, float]) -> None:
+    def _check_rules(self, own: dict[str, float], arguments: list[str]) -> None:
         from sphere_fused.optim import RULES  # which are made of this module's subclasses
 
         for rule in (self.rule, self.classic):
@@ -105,7 +118,10 @@ class SphereOptimizer(Optimizer):
                 )
         for name in own:
             if name not in self.rule.own:
-                raise TypeError(f"{type(self).__name__}() has no argument '{name}'")
+                raise TypeError(
+                    f"{type(self).__name__}() has no argument '{name}': it takes "
+                    f"{', '.join([*arguments, *self.rule.own])}"
+                )
         for name in self.rule.own:
             if name not in own:
                 raise TypeError(
@@ -146,15 +162,12 @@ class SphereOptimizer(Optimizer):
         )
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
-        """Raise ValueError if a number of `group` is out of range."""
-        lr = group["lr"]
-        if isinstance(lr, torch.Tensor) and lr.numel() != 1:
-            raise ValueError(f"lr must be a number or a one-element tensor, not {tuple(lr.shape)}")
+        """Raise TypeError or ValueError if a number of `group` is none, or out of range."""
         for name in self.rule.own:
             if not isinstance(group[name], (int, float)):
                 raise TypeError(f"{name} must be a number, not {group[name]!r}")
         for name in ("lr", "weight_decay"):
-            if not 0.0 <= float(group[name]) < math.inf:
+            if not 0.0 <= number(group[name], name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, not {group[name]}")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -331,6 +344,7 @@ class SphereOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.defaults.pop("differentiable", None)  # torch's addition; a group would save it
         self._changes = None
         for group in self.param_groups:
             for name, default in self.defaults.items():

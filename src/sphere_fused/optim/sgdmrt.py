@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
-from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.optim.base import SphereOptimizer, number
 from sphere_fused.optim.classic import SGD, elementwise
 from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import Gram, Hyper, Landing, Rule, Update, where
@@ -83,9 +83,9 @@ class SGDMRT(SphereOptimizer):
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
         super().check_hyperparameters(group)
-        if not 0.0 <= group["momentum"] < math.inf:
+        if not 0.0 <= number(group["momentum"], "momentum") < math.inf:
             raise ValueError(f"momentum must be at least 0 and finite, not {group['momentum']}")
-        if not math.isfinite(group["dampening"]):
+        if not math.isfinite(number(group["dampening"], "dampening")):
             raise ValueError(f"dampening must be finite, not {group['dampening']}")
 
     def keeps_moment(self, group: dict[str, Any]) -> bool:
