@@ -166,15 +166,16 @@ WHY_NOT_ADAMG = ", whose moments are those of gradients at unit vectors: start i
 
 def the_constant(values: torch.Tensor, inside: tuple[int, ...], name: str) -> torch.Tensor:
     """One number per segment, of a tensor that repeats it within segments."""
-    low, high = values.amin(inside, keepdim=True), values.amax(inside, keepdim=True)
-    odd = ~torch.isclose(low, high, rtol=CONSTANT, atol=0.0, equal_nan=True)
+    largest = values.amax(inside, keepdim=True)
+    near = torch.isclose(values, largest, rtol=CONSTANT, atol=0.0, equal_nan=True)
+    odd = ~near.all(inside, keepdim=True)
     if bool(odd.any()):
         raise RuntimeError(
             f"the state 'exp_avg_sq' of {name} in the checkpoint is not constant along its "
             f"segments, in {int(odd.sum())} of {odd.numel()}: it is not the paper's second moment. "
             f"Give a checkpoint of Adam to from_adam."
         )
-    return high
+    return largest
 
 
 def check_shape(entry: Entry, what: str, shape: Any) -> None:
