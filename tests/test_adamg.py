@@ -77,6 +77,7 @@ def test_weights_stay_to_the_bit_while_lr_is_0(dtype: torch.dtype, backend: str)
     optimizer = make("AdamG", [p], backend, lr=0.1)
     first, second = random_grads((8, 19), 2, dtype)
     take_steps(optimizer, [p], [[first]])
+    p.mul_(1.5)  # not even to the sphere
     w, m = p.clone(), optimizer.state[p]["exp_avg"].clone()
     optimizer.param_groups[0]["lr"] = 0.0
     take_steps(optimizer, [p], [[second], [torch.zeros_like(p)]])

@@ -172,11 +172,14 @@ def test_a_network_goes_on_learning(name: str, backend: str) -> None:
 
 def test_groups_may_be_others_and_take_the_hyperparameters_along() -> None:
     model = Network()
-    adam = AdamW(model.parameters(), lr=torch.tensor(0.01), betas=(0.7, 0.8), eps=1e-6)
+    lr = torch.tensor(0.01)
+    adam = AdamW(model.parameters(), lr=lr, betas=(0.7, 0.8), eps=1e-6, foreach=False)
     ExponentialLR(adam, 0.5)
     model.train_with(adam, 2)
     optimizer = make("AdamSRT", model.groups(), "reference", lr=0.5, weight_decay=0.3)
-    optimizer.load_state_dict(from_adam(adam.state_dict(), optimizer))
+    checkpoint = from_adam(adam.state_dict(), optimizer)
+    assert [group["foreach"] for group in checkpoint["param_groups"]] == [None, None]
+    optimizer.load_state_dict(checkpoint)
     for group in optimizer.param_groups:
         assert (group["lr"], group["betas"], group["eps"]) == (0.01, (0.7, 0.8), 1e-6)
         assert group["initial_lr"] == 0.01
@@ -337,7 +340,8 @@ def test_a_run_of_the_papers_code_goes_on(
     name: str, dims: Any, group: dict[str, Any], backend: str
 ) -> None:
     checkpoint, params = papers_half_way(name, dims, group)
-    optimizer = make(name, params, backend, lr=0.5)
+    others = {"lr": 0.5, "decoupled_weight_decay": True, "maximize": True}
+    optimizer = make(name, params, backend, **others)
     optimizer.load_state_dict(from_paper(checkpoint, optimizer))
     assert optimizer.param_groups[0]["channel_dims"] == dims
     assert not {"channel_wise", "rt"} & set(optimizer.param_groups[0])
