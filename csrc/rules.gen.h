@@ -136,7 +136,7 @@ SPHERE_INLINE Update<T> adamg(
   const auto a_h = -sinc * k * p;
   const auto b_x = cos(angle) * h.beta1;
   const auto b_h = cos(angle) * p;
-  return {.s = s, .a_w = cos(angle) / r, .a_x = a_x, .a_h = a_h, .b_w = norm * sin(angle) / r, .b_x = b_x, .b_h = b_h};
+  return {.s = s, .a_w = where(h.lr > T(0), cos(angle) / r, T(1.0)), .a_x = a_x, .a_h = a_h, .b_w = norm * sin(angle) / r, .b_x = b_x, .b_h = b_h};
 }
 
 template <class T>

@@ -71,6 +71,21 @@ def test_an_outward_gradient_does_not_make_the_weight_run_away(backend: str) -> 
 
 
 @pytest.mark.interpreted
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_weights_stay_to_the_bit_while_lr_is_0(dtype: torch.dtype, backend: str) -> None:
+    p = random(8, 19, seed=8, dtype=dtype)
+    optimizer = make("AdamG", [p], backend, lr=0.1)
+    first, second = random_grads((8, 19), 2, dtype)
+    take_steps(optimizer, [p], [[first]])
+    p.mul_(1.5)  # not even to the sphere
+    w, m = p.clone(), optimizer.state[p]["exp_avg"].clone()
+    optimizer.param_groups[0]["lr"] = 0.0
+    take_steps(optimizer, [p], [[second], [torch.zeros_like(p)]])
+    assert_same(p, w)
+    assert not torch.equal(optimizer.state[p]["exp_avg"], m)
+
+
+@pytest.mark.interpreted
 def test_the_weight_is_brought_back_to_the_sphere_at_every_step(backend: str) -> None:
     """Someone else may have scaled it, or a checkpoint of another optimizer been loaded."""
     w0, grads = random(8, 19, seed=7), random_grads((8, 19), 1)

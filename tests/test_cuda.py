@@ -398,6 +398,16 @@ def test_a_checkpoint_on_the_cpu_goes_on_bitwise(name: str) -> None:
     assert_all_same(second.take(2).outcome(), Run(name, FEW, 4).take().outcome())
 
 
+@each
+def test_a_run_on_the_cpu_goes_on_on_the_gpu(name: str) -> None:
+    first = Run(name, FEW, 4, devices=[torch.device("cpu")]).take(0, 2)
+    second = Run(name, FEW, 4)
+    for p, w in zip(second.params, first.params, strict=True):
+        p.copy_(w)
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.take(2).assert_close()
+
+
 @only_on_gpu
 @each
 def test_a_model_may_move_before_the_first_step_only(name: str) -> None:

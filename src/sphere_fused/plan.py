@@ -233,12 +233,13 @@ class Entry:
                 replaced[key] = empty
                 continue
             held = torch.as_tensor(state[key])
-            if held.shape != empty.shape and key != "step":
+            if held.shape != empty.shape and not (key == "step" and held.numel() == 1):
                 raise RuntimeError(
                     f"the state '{key}' of {self.name} has shape {tuple(held.shape)} where "
                     f"{tuple(empty.shape)} is needed. It comes from another optimizer, other "
-                    f"channel_dims or another parameter order: load the matching checkpoint, or "
-                    f"clear optimizer.state to start afresh."
+                    f"channel_dims or another parameter order: load the matching checkpoint "
+                    f"(sphere_fused.from_adam converts Adam's), or clear optimizer.state to start "
+                    f"afresh."
                 )
             if held.numel() != 1 and held.device != empty.device:
                 raise RuntimeError(
@@ -251,6 +252,21 @@ class Entry:
             if not same or not isinstance(state[key], torch.Tensor):
                 replaced[key] = empty.copy_(held.reshape(empty.shape))
         return replaced
+
+    def check_loaded(self) -> None:
+        """Raise RuntimeError if the state, just loaded, is none that a run can go on with."""
+        missing = self.fitted_state(self.state).keys() - self.state.keys()
+        if self.state and missing:
+            raise RuntimeError(
+                f"the state of {self.name} has {sorted(self.state)} and lacks {sorted(missing)}: "
+                f"it comes from another optimizer. Load the matching checkpoint."
+            )
+        step = torch.as_tensor(self.state.get("step", 0))
+        if self.counts_steps and not step.is_meta and not 0 <= float(step) < math.inf:
+            raise RuntimeError(
+                f"the state 'step' of {self.name} is {float(step)}, which is no number of steps: "
+                f"the checkpoint is damaged"
+            )
 
     def gradient(self) -> torch.Tensor | None:
         """The gradient, in the layout of the parameter; None where there is nothing to do."""

@@ -170,7 +170,7 @@ def adamg(p: Point, g: Tensor, t: int, h: dict[str, Any]) -> Point:
     d = -h["lr"] * math.sqrt(bc2) / bc1 * m / (s + h["eps"]).sqrt()
     angle = norm(d)
     sinc = torch.where(angle < 1e-4, 1 - angle**2 / 6, angle.sin() / angle)
-    new = angle.cos() * w + sinc * d
+    new = angle.cos() * w + sinc * d if h["lr"] > 0 else p.w
     return Point(new, angle.cos() * m + norm(m) * angle.sin() * w, s)
 
 

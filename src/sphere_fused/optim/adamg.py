@@ -43,7 +43,8 @@ def adamg(gram: Gram, s: Scalar, h: Hyper) -> Update:
     b_h = cos(angle) * p
     return Update(
         s=s,
-        a_w=cos(angle) / r,
+        # With lr = 0 weights stay, to the bit: torch.distributed.checkpoint steps so to make state.
+        a_w=where(h.lr > 0, cos(angle) / r, 1.0),
         a_x=a_x,
         a_h=a_h,
         b_w=norm * sin(angle) / r,
@@ -61,7 +62,8 @@ class AdamG(AdamS):
         w' = cos|d| w + sin|d|/|d| d;  m <- cos|d| m + |m| sin|d| w
 
     The segments are normalized when the optimizer is made, so make it before anything reads the
-    weights. Weight decay does nothing on the sphere.
+    weights, and load a checkpoint's weights after that, to have them as they were saved. Weight
+    decay does nothing on the sphere; a step with lr = 0 leaves the weights as they are.
 
     Args:
         lr: the learning rate; an angle per step, about.

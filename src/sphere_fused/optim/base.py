@@ -312,22 +312,31 @@ class SphereOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint.
 
-        Which backend takes the steps stays as it is here, and state keeps the precision it was
-        saved in, where torch.optim would round it to the parameter's dtype.
+        Which backend takes the steps stays as it is here, as do hyperparameters that the checkpoint
+        does not know, and state keeps the precision it was saved in, where torch.optim would round
+        it to the parameter's dtype. Checkpoints of other optimizers: see `from_adam`.
 
-        Raises RuntimeError if a state does not fit its parameter; nothing has changed then.
+        Raises:
+            RuntimeError: if a state does not fit its parameter.
+            ValueError, TypeError: for another number of groups or parameters, or hyperparameters
+                that the constructor would refuse.
+            Nothing has changed then.
         """
-        before = {"state": self.state, "param_groups": self.param_groups}
-        local = [{key: group[key] for key in LOCAL_OPTIONS} for group in self.param_groups]
+        before: dict[str, Any] = {"state": self.state, "param_groups": self.param_groups}
+        names = [entry.name for entry in self._entries()]
         loaded = []  # what other pre-hooks have made of it
         hook = self.register_load_state_dict_pre_hook(lambda _, d: loaded.append(d))
         try:
             super().load_state_dict(state_dict)
             self._restore_precision(loaded[-1])
-            for group, options in zip(self.param_groups, local, strict=True):
-                group.update(options)
-            for entry in self._entries():
-                entry.fitted_state(entry.state)
+            groups = self.param_groups, before["param_groups"], loaded[-1]["param_groups"]
+            for group, own, saved in zip(*groups, strict=True):
+                unknown = self.defaults.keys() - saved.keys()
+                group.update({k: own[k] for k in own if k in LOCAL_OPTIONS or k in unknown})
+                self.check_hyperparameters(group)
+            for entry, name in zip(self._entries(), names, strict=True):
+                entry.name = name  # and not what the checkpoint calls it
+                entry.check_loaded()
         except BaseException:
             self.__setstate__(before)
             raise
@@ -348,5 +357,6 @@ class SphereOptimizer(Optimizer):
         self._changes = None
         for group in self.param_groups:
             for name, default in self.defaults.items():
-                group.setdefault(name, default)
+                if name != "differentiable":  # torch's, which no group here has
+                    group.setdefault(name, default)
         self._prepared = None
