@@ -426,3 +426,24 @@ def test_copies_go_on_alike_and_alone(
     end = twin.take(3, 6).weights()
     run.assert_weights(before)
     run.take(3, 6).assert_weights(end)
+
+
+def test_a_post_hook_finds_what_the_run_goes_on_from(backend: str) -> None:
+    """And what it writes there counts."""
+    w0, grads = random(6, 5, seed=1, dtype=torch.bfloat16), random_grads((6, 5), 2, torch.bfloat16)
+    p = w0.clone()
+    optimizer = make("AdamSRT", [p], backend)
+    take_steps(optimizer, [p], [[g] for g in grads])
+    seen = []
+
+    def clear(o: Optimizer) -> None:
+        seen.append(o.state[p]["exp_avg"].dtype)
+        o.state[p]["exp_avg"].zero_()
+        del o.state[p]["exp_avg_sq"]
+
+    optimizer.register_load_state_dict_post_hook(clear)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert seen == [torch.float32]
+    assert not optimizer.state[p]["exp_avg"].any()
+    take_steps(optimizer, [p], [[grads[0]]])
+    assert optimizer.state[p]["exp_avg_sq"].all()

@@ -324,10 +324,9 @@ class SphereOptimizer(Optimizer):
         """
         before: dict[str, Any] = {"state": self.state, "param_groups": self.param_groups}
         names = [entry.name for entry in self._entries()]
-        loaded = []  # what other pre-hooks have made of it
-        hook = self.register_load_state_dict_pre_hook(lambda _, d: loaded.append(d))
-        try:
-            super().load_state_dict(state_dict)
+        loaded: list[dict[str, Any]] = []  # what other people's pre-hooks have made of it
+
+        def settle(_: Optimizer) -> None:
             self._restore_precision(loaded[-1])
             groups = self.param_groups, before["param_groups"], loaded[-1]["param_groups"]
             for group, own, saved in zip(*groups, strict=True):
@@ -337,11 +336,20 @@ class SphereOptimizer(Optimizer):
             for entry, name in zip(self._entries(), names, strict=True):
                 entry.name = name  # and not what the checkpoint calls it
                 entry.check_loaded()
+
+        hooks = (
+            self.register_load_state_dict_pre_hook(lambda _, d: loaded.append(d)),
+            # Ahead of other people's, which then see what a run goes on from.
+            self.register_load_state_dict_post_hook(settle, prepend=True),
+        )
+        try:
+            super().load_state_dict(state_dict)
         except BaseException:
             self.__setstate__(before)
             raise
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
     def _restore_precision(self, state_dict: dict[str, Any]) -> None:
         numbers = [n for group in state_dict["param_groups"] for n in group["params"]]
@@ -357,6 +365,5 @@ class SphereOptimizer(Optimizer):
         self._changes = None
         for group in self.param_groups:
             for name, default in self.defaults.items():
-                if name != "differentiable":  # torch's, which no group here has
-                    group.setdefault(name, default)
+                group.setdefault(name, default)
         self._prepared = None
