@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import math
+import operator
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -12,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from sphere_fused import backends
+from sphere_fused import backends, functional
 from sphere_fused.check import check
 from sphere_fused.plan import Entry, GroupHyper, Plan, at_hand, check_capture, check_parameter
 from sphere_fused.rule import Rule
@@ -73,6 +75,7 @@ class SphereOptimizer(Optimizer):
         self._check_rules(own or {})
         defaults = {**defaults, **(own or {})}
         self._prepared: Prepared | None = None
+        self._operands: list[functional.Operand] | None = None  # of the compiled step
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
         super().__init__(params, defaults)
@@ -158,7 +161,7 @@ class SphereOptimizer(Optimizer):
             write_all(changes)
         else:
             self._changes += changes
-        self._prepared = None
+        self._prepared = self._operands = None
 
     def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor | None:
         """What `p` must be before the first step, or None to leave it; raises if it cannot be."""
@@ -259,13 +262,29 @@ class SphereOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.compiler.is_compiling():
+            stepper = self._ready_to_trace()
+            assert self._operands is not None
+            functional.call(self._operands, stepper)
+        else:
+            self._step()
+        return loss
+
+    def _hypers(self) -> list[GroupHyper] | None:
+        """Of every group; None where GradScaler has found that this step must change nothing."""
         scaling = self._amp_scaling()
         hypers = [self.hyper(group) for group in self.param_groups]
         if scaling is not None:
             grad_scale, found_inf = scaling
             if isinstance(found_inf, float) and found_inf != 0.0:
-                return loss
+                return None
             hypers = [h._replace(grad_scale=grad_scale, found_inf=found_inf) for h in hypers]
+        return hypers
+
+    def _step(self) -> None:
+        hypers = self._hypers()
+        if hypers is None:
+            return
         prepared = self._prepared
         try:
             if (
@@ -281,7 +300,40 @@ class SphereOptimizer(Optimizer):
         finally:
             if prepared is not None:
                 prepared.plan.release()
-        return loss
+
+    @torch.compiler.assume_constant_result
+    def _ready_to_trace(self) -> int:
+        """Make state and operands, which torch.compile reads next; it calls this as it traces, and
+        the compiled step does not. Returns what the operator knows the optimizer by."""
+        with contextlib.suppress(Exception):  # of which the step will tell
+            self._prepared = self._prepare()
+        params = [p for group in self.param_groups for p in group["params"]]
+        self._operands = [(p, self.state.get(p, {})) for p in params]
+        functional.steppers[id(self)] = self
+        return id(self)
+
+    def step_given(
+        self,
+        params: list[torch.Tensor],
+        grads: list[torch.Tensor],
+        states: list[torch.Tensor],
+        which: list[int],
+    ) -> None:
+        """What the compiled step does: see functional.step_."""
+        operands = self._operands or []
+        own, own_states = functional.tensors_of(operands, which)
+        pairs = [*zip(own, params, strict=True), *zip(own_states, states, strict=True)]
+        gradients = zip((p.grad for p in own), grads, strict=True)
+        if which == functional.with_gradient(operands) and all(
+            a is b for a, b in [*pairs, *gradients]
+        ):
+            self._step()
+            return
+        hypers = self._hypers()
+        if hypers is not None:
+            copies = {id(a): b for a, b in pairs}
+            by_param = {id(p): g for p, g in zip(own, grads, strict=True)}
+            functional.step_copies(self._entries(), self.state, copies, by_param, hypers)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint.
@@ -322,4 +374,4 @@ class SphereOptimizer(Optimizer):
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
-        self._prepared = None
+        self._prepared = self._operands = None
