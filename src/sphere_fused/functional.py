@@ -1,8 +1,8 @@
 """A step as one operator on lists of tensors, which is all that torch.compile sees of it.
 
 The operator knows its optimizer by a number and asks it for the hyperparameters of the moment, so
-that a new lr compiles nothing anew. It writes to the tensors that it is given and to no others: under
-some compilers they are copies, which are copied back later.
+that a new lr compiles nothing anew. It writes to the tensors that it is given, which under some
+compilers are copies, and are copied back later.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,52 +18,65 @@ from torch import Tensor
 from sphere_fused import backends
 from sphere_fused.plan import Entry, GroupHyper, Plan
 
-# A parameter and the dict of its state.
+# A parameter, and the dict of its state.
 Operand: TypeAlias = tuple[Tensor, dict[str, Any]]
 
 
+class Tensors(NamedTuple):
+    """Those of a step: a gradient per parameter, and one after the other what states they have."""
+
+    params: list[Tensor]
+    grads: list[Any]
+    states: list[Tensor]
+
+
 class Stepper(Protocol):
-    def step_given(
-        self, params: list[Tensor], grads: list[Tensor], states: list[Tensor], which: list[int]
-    ) -> None:
-        """Take a step of those parameters, `which` of all, or of copies of them."""
+    def step_given(self, given: Tensors, which: list[int]) -> None:
+        """Step those tensors of the operands `which`, or copies of them."""
 
 
 # By id; none is kept alive.
 steppers: weakref.WeakValueDictionary[int, Stepper] = weakref.WeakValueDictionary()
 
+# Of a CUDA graph, which torch.compile may make by itself: it would go on with the lr that it was
+# captured with. torch before 2.8 has no such tag, and makes none if tensors are written to.
+TAGS: dict[str, Any] = (
+    {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+)
 
-@torch.library.custom_op("sphere_fused::step_", mutates_args=("params", "states"))
+
+@torch.library.custom_op(
+    "sphere_fused::step_",
+    mutates_args=("params", "states"),
+    schema="(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] states, int[] which, int stepper)"
+    " -> ()",
+    **TAGS,
+)
 def step_(
-    params: list[Tensor],
-    grads: list[Tensor],
-    states: list[Tensor],
-    which: list[int],
-    stepper: int,
+    params: list[Tensor], grads: list[Tensor], states: list[Tensor], which: list[int], stepper: int
 ) -> None:
-    steppers[stepper].step_given(params, grads, states, which)
+    steppers[stepper].step_given(Tensors(params, grads, states), which)
+
+
+@step_.register_fake
+def _(*arguments: Any) -> None:
+    pass
 
 
 def call(operands: Sequence[Operand], stepper: int) -> None:
-    """Call the operator for all that have a gradient. This is what torch.compile traces."""
+    """Call the operator for what has a gradient. torch.compile traces this."""
     which = with_gradient(operands)
-    params, states = tensors_of(operands, which)
-    step_(params, [p.grad for p in params], states, which, stepper)
+    torch.ops.sphere_fused.step_(*tensors_of(operands, which), which, stepper)
 
 
 def with_gradient(operands: Sequence[Operand]) -> list[int]:
     return [i for i, (p, _) in enumerate(operands) if p.grad is not None]
 
 
-def tensors_of(
-    operands: Sequence[Operand], which: Sequence[int]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Those parameters, and all tensors of their states."""
+def tensors_of(operands: Sequence[Operand], which: Sequence[int]) -> Tensors:
     params = [operands[i][0] for i in which]
-    states = [
-        value for i in which for value in operands[i][1].values() if isinstance(value, Tensor)
-    ]
-    return params, states
+    states = [t for i in which for t in operands[i][1].values() if isinstance(t, Tensor)]
+    return Tensors(params, [p.grad for p in params], states)
 
 
 def step_copies(
@@ -79,22 +92,21 @@ def step_copies(
         entries: of the parameters themselves.
         state: where state goes that they lack, by parameter.
         copies: by the id of what they are copies of. State that has none is stepped itself.
-        grads: the gradients, by the id of the parameter; what has none here is not stepped.
+        grads: by the id of the parameter; what has none here is not stepped.
+        hypers: of every group.
     """
     entries = [e for e in entries if id(e.param) in grads]
     copied = []
     for e in entries:
-        p, g = copies[id(e.param)].detach(), grads[id(e.param)]
-        if g.dtype != p.dtype:
-            p.grad_dtype = g.dtype
-        p.grad = g
+        p = copies[id(e.param)].detach()
+        p.grad = grads[id(e.param)]
         state_of_copy = {key: copies.get(id(value), value) for key, value in e.state.items()}
         copied.append(dataclasses.replace(e, param=p, state=state_of_copy))
     plan = Plan(copied, {e.param: e.state for e in copied}, [])
-    for e, copy in zip(entries, copied, strict=True):
-        state[e.param].update({k: t for k, t in copy.state.items() if k not in e.state})
     runs = backends.prepare(plan)
     if not plan.ready():
         raise RuntimeError("the tensors of a step changed while it was prepared")
+    for e, copy in zip(entries, copied, strict=True):
+        state[e.param].update({k: t for k, t in copy.state.items() if k not in e.state})
     for run in runs:
         run(hypers)

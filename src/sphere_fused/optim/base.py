@@ -5,8 +5,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import itertools
 import math
-import operator
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -75,7 +75,7 @@ class SphereOptimizer(Optimizer):
         self._check_rules(own or {})
         defaults = {**defaults, **(own or {})}
         self._prepared: Prepared | None = None
-        self._operands: list[functional.Operand] | None = None  # of the compiled step
+        self._operands: list[functional.Operand] = []  # of step() once torch.compile has traced it
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
         super().__init__(params, defaults)
@@ -161,7 +161,7 @@ class SphereOptimizer(Optimizer):
             write_all(changes)
         else:
             self._changes += changes
-        self._prepared = self._operands = None
+        self._prepared, self._operands = None, []
 
     def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor | None:
         """What `p` must be before the first step, or None to leave it; raises if it cannot be."""
@@ -264,7 +264,6 @@ class SphereOptimizer(Optimizer):
                 loss = closure()
         if torch.compiler.is_compiling():
             stepper = self._ready_to_trace()
-            assert self._operands is not None
             functional.call(self._operands, stepper)
         else:
             self._step()
@@ -303,37 +302,29 @@ class SphereOptimizer(Optimizer):
 
     @torch.compiler.assume_constant_result
     def _ready_to_trace(self) -> int:
-        """Make state and operands, which torch.compile reads next; it calls this as it traces, and
-        the compiled step does not. Returns what the operator knows the optimizer by."""
-        with contextlib.suppress(Exception):  # of which the step will tell
+        """Make state and the list of operands. torch.compile runs this when it traces a step, not
+        in the steps that it compiles. Returns what functional.step_ knows the optimizer by."""
+        with contextlib.suppress(Exception):  # the step itself will raise it
             self._prepared = self._prepare()
         params = [p for group in self.param_groups for p in group["params"]]
         self._operands = [(p, self.state.get(p, {})) for p in params]
         functional.steppers[id(self)] = self
         return id(self)
 
-    def step_given(
-        self,
-        params: list[torch.Tensor],
-        grads: list[torch.Tensor],
-        states: list[torch.Tensor],
-        which: list[int],
-    ) -> None:
-        """What the compiled step does: see functional.step_."""
-        operands = self._operands or []
-        own, own_states = functional.tensors_of(operands, which)
-        pairs = [*zip(own, params, strict=True), *zip(own_states, states, strict=True)]
-        gradients = zip((p.grad for p in own), grads, strict=True)
-        if which == functional.with_gradient(operands) and all(
-            a is b for a, b in [*pairs, *gradients]
+    def step_given(self, given: functional.Tensors, which: list[int]) -> None:
+        """Carry out functional.step_: step those tensors, or those that they are copies of."""
+        own = functional.tensors_of(self._operands, which)
+        ids = [id(t) for t in itertools.chain(*own)]
+        if ids == [id(t) for t in itertools.chain(*given)] and which == functional.with_gradient(
+            self._operands
         ):
             self._step()
             return
         hypers = self._hypers()
         if hypers is not None:
-            copies = {id(a): b for a, b in pairs}
-            by_param = {id(p): g for p, g in zip(own, grads, strict=True)}
-            functional.step_copies(self._entries(), self.state, copies, by_param, hypers)
+            copies = dict(zip(ids, itertools.chain(*given), strict=True))
+            grads = {id(p): g for p, g in zip(own.params, given.grads, strict=True)}
+            functional.step_copies(self._entries(), self.state, copies, grads, hypers)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint.
@@ -374,4 +365,4 @@ class SphereOptimizer(Optimizer):
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
-        self._prepared = self._operands = None
+        self._prepared, self._operands = None, []
