@@ -31,6 +31,9 @@ class Tensors(NamedTuple):
 
 
 class Stepper(Protocol):
+    def make_ready(self) -> None:
+        """Fill in the list of operands."""
+
     def step_given(self, given: Tensors, which: list[int]) -> None:
         """Step those tensors of the operands `which`, or copies of them."""
 

@@ -76,6 +76,7 @@ class SphereOptimizer(Optimizer):
         defaults = {**defaults, **(own or {})}
         self._prepared: Prepared | None = None
         self._operands: list[functional.Operand] = []  # of step() once torch.compile has traced it
+        functional.steppers[id(self)] = self
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
         super().__init__(params, defaults)
@@ -263,7 +264,9 @@ class SphereOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if torch.compiler.is_compiling():
-            stepper = self._ready_to_trace()
+            from sphere_fused.tracing import make_ready
+
+            stepper = make_ready(id(self))
             functional.call(self._operands, stepper)
         else:
             self._step()
@@ -300,31 +303,29 @@ class SphereOptimizer(Optimizer):
             if prepared is not None:
                 prepared.plan.release()
 
-    @torch.compiler.assume_constant_result
-    def _ready_to_trace(self) -> int:
-        """Make state and the list of operands. torch.compile runs this when it traces a step, not
-        in the steps that it compiles. Returns what functional.step_ knows the optimizer by."""
+    def make_ready(self) -> None:
+        """Make state and the list of operands, which torch.compile will read; see tracing.py."""
         with contextlib.suppress(Exception):  # the step itself will raise it
-            self._prepared = self._prepare()
+            if self._hypers() is not None:
+                self._prepared = self._prepare()
         params = [p for group in self.param_groups for p in group["params"]]
         self._operands = [(p, self.state.get(p, {})) for p in params]
-        functional.steppers[id(self)] = self
-        return id(self)
 
     def step_given(self, given: functional.Tensors, which: list[int]) -> None:
         """Carry out functional.step_: step those tensors, or those that they are copies of."""
-        own = functional.tensors_of(self._operands, which)
+        operands = self._operands
+        own = functional.tensors_of(operands, which)
         ids = [id(t) for t in itertools.chain(*own)]
-        if ids == [id(t) for t in itertools.chain(*given)] and which == functional.with_gradient(
-            self._operands
-        ):
+        are_own = ids == [id(t) for t in itertools.chain(*given)]
+        if are_own and which == functional.with_gradient(operands):
             self._step()
-            return
-        hypers = self._hypers()
-        if hypers is not None:
+        elif (hypers := self._hypers()) is not None:
+            self._prepare()  # which refuses what copies would hide
             copies = dict(zip(ids, itertools.chain(*given), strict=True))
             grads = {id(p): g for p, g in zip(own.params, given.grads, strict=True)}
             functional.step_copies(self._entries(), self.state, copies, grads, hypers)
+        if any(self.state.get(operands[i][0]) is not operands[i][1] for i in which):
+            self._operands = []  # there is other state now: trace again
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint.
@@ -366,3 +367,4 @@ class SphereOptimizer(Optimizer):
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
         self._prepared, self._operands = None, []
+        functional.steppers[id(self)] = self
