@@ -10,16 +10,13 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from sphere_fused import backends
 from sphere_fused.plan import Entry, GroupHyper, Plan
-
-# A parameter, and the dict of its state.
-Operand: TypeAlias = tuple[Tensor, dict[str, Any]]
 
 
 class Tensors(NamedTuple):
@@ -30,9 +27,25 @@ class Tensors(NamedTuple):
     states: list[Tensor]
 
 
+@dataclasses.dataclass
+class Operands:
+    """What a compiled step was traced with: every parameter, and the dict of its state."""
+
+    pairs: list[tuple[Tensor, dict[str, Any]]] = dataclasses.field(default_factory=list)
+    hold: bool = False  # whether they still are the optimizer's
+
+    def with_gradient(self) -> list[int]:
+        return [i for i, (p, _) in enumerate(self.pairs) if p.grad is not None]
+
+    def tensors(self, which: Sequence[int]) -> Tensors:
+        params = [self.pairs[i][0] for i in which]
+        states = [t for i in which for t in self.pairs[i][1].values() if isinstance(t, Tensor)]
+        return Tensors(params, [p.grad for p in params], states)
+
+
 class Stepper(Protocol):
     def make_ready(self) -> None:
-        """Fill in the list of operands."""
+        """Make the operands that hold now."""
 
     def step_given(self, given: Tensors, which: list[int]) -> None:
         """Step those tensors of the operands `which`, or copies of them."""
@@ -66,20 +79,12 @@ def _(*arguments: Any) -> None:
     pass
 
 
-def call(operands: Sequence[Operand], stepper: int) -> None:
-    """Call the operator for what has a gradient. torch.compile traces this."""
-    which = with_gradient(operands)
-    torch.ops.sphere_fused.step_(*tensors_of(operands, which), which, stepper)
-
-
-def with_gradient(operands: Sequence[Operand]) -> list[int]:
-    return [i for i, (p, _) in enumerate(operands) if p.grad is not None]
-
-
-def tensors_of(operands: Sequence[Operand], which: Sequence[int]) -> Tensors:
-    params = [operands[i][0] for i in which]
-    states = [t for i in which for t in operands[i][1].values() if isinstance(t, Tensor)]
-    return Tensors(params, [p.grad for p in params], states)
+def call(operands: Operands, stepper: int) -> None:
+    """Call the operator for what has a gradient. torch.compile traces this, and traces it again
+    when something that is read here has changed."""
+    assert operands.hold
+    which = operands.with_gradient()
+    torch.ops.sphere_fused.step_(*operands.tensors(which), which, stepper)
 
 
 def step_copies(

@@ -75,7 +75,7 @@ class SphereOptimizer(Optimizer):
         self._check_rules(own or {})
         defaults = {**defaults, **(own or {})}
         self._prepared: Prepared | None = None
-        self._operands: list[functional.Operand] = []  # of step() once torch.compile has traced it
+        self._operands = functional.Operands()
         functional.steppers[id(self)] = self
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
@@ -162,7 +162,8 @@ class SphereOptimizer(Optimizer):
             write_all(changes)
         else:
             self._changes += changes
-        self._prepared, self._operands = None, []
+        self._prepared = None
+        self._operands.hold = False
 
     def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor | None:
         """What `p` must be before the first step, or None to leave it; raises if it cannot be."""
@@ -304,28 +305,28 @@ class SphereOptimizer(Optimizer):
                 prepared.plan.release()
 
     def make_ready(self) -> None:
-        """Make state and the list of operands, which torch.compile will read; see tracing.py."""
+        """Make state and operands, which torch.compile will read; see tracing.py."""
         with contextlib.suppress(Exception):  # the step itself will raise it
             if self._hypers() is not None:
                 self._prepared = self._prepare()
         params = [p for group in self.param_groups for p in group["params"]]
-        self._operands = [(p, self.state.get(p, {})) for p in params]
+        self._operands = functional.Operands([(p, self.state.get(p, {})) for p in params], True)
 
     def step_given(self, given: functional.Tensors, which: list[int]) -> None:
         """Carry out functional.step_: step those tensors, or those that they are copies of."""
         operands = self._operands
-        own = functional.tensors_of(operands, which)
+        own = operands.tensors(which)
         ids = [id(t) for t in itertools.chain(*own)]
         are_own = ids == [id(t) for t in itertools.chain(*given)]
-        if are_own and which == functional.with_gradient(operands):
+        if are_own and which == operands.with_gradient():
             self._step()
         elif (hypers := self._hypers()) is not None:
             self._prepare()  # which refuses what copies would hide
             copies = dict(zip(ids, itertools.chain(*given), strict=True))
             grads = {id(p): g for p, g in zip(own.params, given.grads, strict=True)}
             functional.step_copies(self._entries(), self.state, copies, grads, hypers)
-        if any(self.state.get(operands[i][0]) is not operands[i][1] for i in which):
-            self._operands = []  # there is other state now: trace again
+        for p, state in (operands.pairs[i] for i in which):
+            operands.hold = operands.hold and self.state.get(p) is state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint.
@@ -366,5 +367,6 @@ class SphereOptimizer(Optimizer):
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
-        self._prepared, self._operands = None, []
+        self._prepared = None
+        self._operands = functional.Operands()
         functional.steppers[id(self)] = self
