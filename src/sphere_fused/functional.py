@@ -82,9 +82,9 @@ def _(*arguments: Any) -> None:
 def call(operands: Operands, stepper: int) -> None:
     """Call the operator for what has a gradient. torch.compile traces this, and traces it again
     when something that is read here has changed."""
-    assert operands.hold
-    which = operands.with_gradient()
-    torch.ops.sphere_fused.step_(*operands.tensors(which), which, stepper)
+    if operands.hold:
+        which = operands.with_gradient()
+        torch.ops.sphere_fused.step_(*operands.tensors(which), which, stepper)
 
 
 def step_copies(

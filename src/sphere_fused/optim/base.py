@@ -265,7 +265,7 @@ class SphereOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if torch.compiler.is_compiling():
-            from sphere_fused.tracing import make_ready
+            from sphere_fused.tracing import make_ready  # only here: it imports the compiler
 
             stepper = make_ready(id(self))
             functional.call(self._operands, stepper)
@@ -285,6 +285,7 @@ class SphereOptimizer(Optimizer):
         return hypers
 
     def _step(self) -> None:
+        """Take a step that is not being traced."""
         hypers = self._hypers()
         if hypers is None:
             return
@@ -326,7 +327,7 @@ class SphereOptimizer(Optimizer):
             grads = {id(p): g for p, g in zip(own.params, given.grads, strict=True)}
             functional.step_copies(self._entries(), self.state, copies, grads, hypers)
         for p, state in (operands.pairs[i] for i in which):
-            operands.hold = operands.hold and self.state.get(p) is state
+            operands.hold &= self.state.get(p) is state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint.
