@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
+import itertools
 import math
 import numbers
 import warnings
@@ -13,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from sphere_fused import backends
+from sphere_fused import backends, functional
 from sphere_fused.check import check
 from sphere_fused.plan import Entry, GroupHyper, Plan, at_hand, check_capture, check_parameter
 from sphere_fused.rule import Rule
@@ -86,6 +88,8 @@ class SphereOptimizer(Optimizer):
         self._check_rules(own, list(defaults))
         defaults = {**defaults, **own}
         self._prepared: Prepared | None = None
+        self._operands = functional.Operands()
+        functional.steppers[id(self)] = self
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
         super().__init__(params, defaults)
@@ -185,6 +189,7 @@ class SphereOptimizer(Optimizer):
         else:
             self._changes += changes
         self._prepared = None
+        self._operands.hold = False
 
     def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor | None:
         """What `p` must be before the first step, or None to leave it; raises if it cannot be."""
@@ -285,13 +290,31 @@ class SphereOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if torch.compiler.is_compiling():
+            from sphere_fused.tracing import make_ready  # only here: it imports the compiler
+
+            stepper = make_ready(id(self))
+            functional.call(self._operands, stepper)
+        else:
+            self._step()
+        return loss
+
+    def _hypers(self) -> list[GroupHyper] | None:
+        """Of every group; None where GradScaler has found that this step must change nothing."""
         scaling = self._amp_scaling()
         hypers = [self.hyper(group) for group in self.param_groups]
         if scaling is not None:
             grad_scale, found_inf = scaling
             if isinstance(found_inf, float) and found_inf != 0.0:
-                return loss
+                return None
             hypers = [h._replace(grad_scale=grad_scale, found_inf=found_inf) for h in hypers]
+        return hypers
+
+    def _step(self) -> None:
+        """Take a step that is not being traced."""
+        hypers = self._hypers()
+        if hypers is None:
+            return
         prepared = self._prepared
         try:
             if (
@@ -307,7 +330,30 @@ class SphereOptimizer(Optimizer):
         finally:
             if prepared is not None:
                 prepared.plan.release()
-        return loss
+
+    def make_ready(self) -> None:
+        """Make state and operands, which torch.compile will read; see tracing.py."""
+        with contextlib.suppress(Exception):  # the step itself will raise it
+            if self._hypers() is not None:
+                self._prepared = self._prepare()
+        params = [p for group in self.param_groups for p in group["params"]]
+        self._operands = functional.Operands([(p, self.state.get(p, {})) for p in params], True)
+
+    def step_given(self, given: functional.Tensors, which: list[int]) -> None:
+        """Carry out functional.step_: step those tensors, or those that they are copies of."""
+        operands = self._operands
+        own = operands.tensors(which)
+        ids = [id(t) for t in itertools.chain(*own)]
+        are_own = ids == [id(t) for t in itertools.chain(*given)]
+        if are_own and which == operands.with_gradient():
+            self._step()
+        elif (hypers := self._hypers()) is not None:
+            self._prepare()  # which refuses what copies would hide
+            copies = dict(zip(ids, itertools.chain(*given), strict=True))
+            grads = {id(p): g for p, g in zip(own.params, given.grads, strict=True)}
+            functional.step_copies(self._entries(), self.state, copies, grads, hypers)
+        for p, state in (operands.pairs[i] for i in which):
+            operands.hold &= self.state.get(p) is state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint.
@@ -367,3 +413,5 @@ class SphereOptimizer(Optimizer):
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
         self._prepared = None
+        self._operands = functional.Operands()
+        functional.steppers[id(self)] = self
