@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import math
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -73,6 +74,8 @@ class SphereOptimizer(Optimizer):
         self._check_rules(own or {})
         defaults = {**defaults, **(own or {})}
         self._prepared: Prepared | None = None
+        # Two threads may step one optimizer: the copies of gradients in a plan are of one step.
+        self._one_step = threading.RLock()
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
         super().__init__(params, defaults)
@@ -246,6 +249,28 @@ class SphereOptimizer(Optimizer):
             raise ValueError(f"grad_scale must be above 0, not {grad_scale}")
         return grad_scale, at_hand(0.0 if found_inf is None else found_inf)
 
+    def _run(self, hypers: list[GroupHyper]) -> None:
+        prepared = self._prepared
+        try:
+            if (
+                prepared is None
+                or prepared.structure != self._structure()
+                or not prepared.plan.ready()
+            ):
+                prepared = self._prepared = self._prepare()
+                if not prepared.plan.ready():
+                    raise RuntimeError("the parameters changed while their step was prepared")
+            for run in prepared.runs:
+                run(hypers)
+        except BaseException:
+            # GradScaler, which would multiply its next scale with this one, no longer comes for it.
+            for name in ("grad_scale", "found_inf"):
+                self.__dict__.pop(name, None)
+            raise
+        finally:
+            if prepared is not None:
+                prepared.plan.release()
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
@@ -266,21 +291,8 @@ class SphereOptimizer(Optimizer):
             if isinstance(found_inf, float) and found_inf != 0.0:
                 return loss
             hypers = [h._replace(grad_scale=grad_scale, found_inf=found_inf) for h in hypers]
-        prepared = self._prepared
-        try:
-            if (
-                prepared is None
-                or prepared.structure != self._structure()
-                or not prepared.plan.ready()
-            ):
-                prepared = self._prepared = self._prepare()
-                if not prepared.plan.ready():
-                    raise RuntimeError("the parameters changed while their step was prepared")
-            for run in prepared.runs:
-                run(hypers)
-        finally:
-            if prepared is not None:
-                prepared.plan.release()
+        with self._one_step:
+            self._run(hypers)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -318,6 +330,7 @@ class SphereOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.__dict__.setdefault("_one_step", threading.RLock())
         self._changes = None
         for group in self.param_groups:
             for name, default in self.defaults.items():
