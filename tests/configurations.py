@@ -28,7 +28,7 @@ DRAWS = 32
 
 
 class Lying(NamedTuple):
-    """How a tensor lies in memory: dims outermost first, free elements in each, and before all."""
+    """How a tensor lies in memory: dims outermost first, free elements in each and around all."""
 
     order: Sequence[int]
     gaps: Sequence[int]
@@ -40,7 +40,7 @@ class Lying(NamedTuple):
         for d in reversed(self.order):
             strides[d] = stride
             stride *= max(values.shape[d] + self.gaps[d], 1)
-        memory = torch.full((self.offset + stride + 3,), torch.nan, dtype=values.dtype)
+        memory = torch.full((self.offset + stride + self.offset,), torch.nan, dtype=values.dtype)
         return memory.as_strided(values.shape, strides, self.offset).copy_(values)
 
 
