@@ -275,6 +275,10 @@ class SphereOptimizer(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
+        Threads that step one optimizer take turns. An interrupt (a signal whose handler raises)
+        leaves every tensor as before the step or as after it, where one compiled backend steps all;
+        the reference changes one tensor after the other, and may be left between two.
+
         Args:
             closure: reevaluates the model and returns the loss, which is returned.
 
