@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 RANDOM = """
 import configurations, torch
 from sphere_fused import plan
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 for name in plan.compiled.instruction_sets():
     plan.compiled.use_instruction_set(name)
     for number in range(12):
@@ -30,7 +30,8 @@ def sanitized_package(folder: Path) -> Path:
     environment = {
         **os.environ,
         "CXX": " ".join(["g++", *build.SANITIZERS["asan"]]),
-        "CXXFLAGS": "-O1 -g1",
+        # Without what AddressSanitizer finds as well: compiling is what takes long here.
+        "CXXFLAGS": "-O1 -g1 -fno-sanitize=null,object-size",
         "SPHERE_FUSED_CUDA": "0",
     }
     shutil.copytree(
