@@ -105,7 +105,8 @@ SPHERE_INLINE Update<T> decide(int rule, Gram<T> gram, T s, const Hyper<T>& h, M
     const T from_x = u.a_x * u.a_x * gram.xx;
     Landing<T> y = {from_w + 2 * u.a_w * u.a_x * gram.wx + from_x,
                     u.a_w * gram.ww + u.a_x * gram.wx, u.a_w * gram.wx + u.a_x * gram.xx};
-    const bool cancels = y.yy < (from_w + from_x) / kCancelling;
+    // So that what has overflowed, to infinity or NaN, is measured as well.
+    const bool cancels = !(from_w + from_x - kCancelling * y.yy <= T(0));
     const Landing<T> measured = measure(u, cancels);
     if (cancels) y = measured;
     return land(rule, gram, y, u, h);

@@ -123,13 +123,17 @@ SPHERE_INLINE Update<T> adamg(
     [[maybe_unused]] T s,
     [[maybe_unused]] const Hyper<T>& h) {
   const auto r = sqrt(gram.ww);
-  const auto clip = where(gram.hh > T(0), minimum(h.grad_clip / sqrt(gram.hh), T(1.0)), T(1.0));
+  const auto size = sqrt(gram.hh);
+  const auto clip = where(size > h.grad_clip, h.grad_clip / size, T(1.0));
+  // Where <h,h> overflows, clipping leaves nothing.
+  const auto hh = where(clip > T(0), clip * clip * gram.hh, T(0.0));
   // x is the old moment, and the new one beta1 x + p h: a clipped h loses no digits.
   const auto p = h.gain1 * clip;
-  const auto mm = h.beta1 * h.beta1 * gram.xx + T(2.0) * h.beta1 * p * gram.hx + p * p * gram.hh;
-  const auto norm = sqrt(maximum(mm, T(0.0)));
-  s = h.beta2 * s + h.gain2 * clip * clip * gram.hh;
+  const auto mm = h.beta1 * h.beta1 * gram.xx + T(2.0) * h.beta1 * p * gram.hx + h.gain1 * h.gain1 * hh;
+  s = h.beta2 * s + h.gain2 * hh;
   const auto k = h.lr * sqrt(h.bc2) / (h.bc1 * sqrt(s + h.eps));
+  // Where s overflows, the segment stays where it is, as Adam's weights do, however long m is.
+  const auto norm = where(k > T(0), sqrt(maximum(mm, T(0.0))), T(0.0));
   const auto angle = k * norm;
   const auto sinc = where(angle < T(0.0001), T(1.0) - angle * angle / T(6.0), sin(angle) / angle);
   const auto a_x = -sinc * k * h.beta1;

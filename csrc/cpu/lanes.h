@@ -83,13 +83,16 @@ SPHERE_INLINE Half8 narrow(Float8 value, float16) {
   return Half8(_mm256_cvtps_ph(__m256(value), _MM_FROUND_TO_NEAREST_INT));
 }
 #else
-// With the exponent moved to its place, a half is 2^112 too small; subnormals come out right too.
+// No float on the way is subnormal: set_flush_denormal would make it zero.
 SPHERE_INLINE Float8 widen(Half8 half, float16) {
   const Bits8 bits = widen(half);
-  const Bits8 magnitude = (bits & 0x7fff) << 13;
-  const Bits8 scaled = same_bits<Bits8>(same_bits<Float8>(magnitude) * 0x1p112f);
-  const Bits8 infinite = Bits8(magnitude >= (31u << 23)) & 0x7f800000;
-  return same_bits<Float8>(scaled | infinite | ((bits & 0x8000) << 16));
+  const Bits8 magnitude = bits & 0x7fff;
+  // The bits of a half's subnormal, in the low end of 0.5, are worth what they were.
+  const Bits8 subnormal = same_bits<Bits8>(same_bits<Float8>(magnitude + (126u << 23)) - 0.5f);
+  const Bits8 normal = (magnitude << 13) + (112u << 23);
+  const Bits8 infinite = Bits8(magnitude >= (31u << 10)) & 0x7f800000;
+  const Bits8 finite = choose(Bits8(magnitude < (1u << 10)), subnormal, normal);
+  return same_bits<Float8>(finite | infinite | ((bits & 0x8000) << 16));
 }
 
 SPHERE_INLINE Half8 narrow(Float8 value, float16) {

@@ -133,8 +133,8 @@ struct Parameter {
   template <class V>
   static void columns(const Work& work, int64_t outer, int64_t column, const Hyper<T>& h) {
     constexpr int kCount = sizeof(V) / sizeof(T);
-    // One sum per lane here, where a row has eight, and these fold into double as they end.
-    constexpr int64_t kPartialRows = kPartial / 64;
+    // All of these meet in one lane, where of a row's every eighth does.
+    constexpr int64_t kPartialRows = 16;
     const int64_t dim = work.at->dim, inner = work.at->inner;
     const int64_t start = outer * dim * inner + column;
     const Row strip(*work.at, start, dim);

@@ -18,7 +18,6 @@ from sphere_fused.rule import (
     Update,
     cos,
     maximum,
-    minimum,
     sin,
     sqrt,
     where,
@@ -28,13 +27,17 @@ from sphere_fused.segments import Dims
 
 def adamg(gram: Gram, s: Scalar, h: Hyper) -> Update:
     r = sqrt(gram.ww)
-    clip = where(gram.hh > 0, minimum(h.grad_clip / sqrt(gram.hh), 1.0), 1.0)
+    size = sqrt(gram.hh)
+    clip = where(size > h.grad_clip, h.grad_clip / size, 1.0)
+    # Where <h,h> overflows, clipping leaves nothing.
+    hh = where(clip > 0, clip * clip * gram.hh, 0.0)
     # x is the old moment, and the new one beta1 x + p h: a clipped h loses no digits.
     p = h.gain1 * clip
-    mm = h.beta1 * h.beta1 * gram.xx + 2.0 * h.beta1 * p * gram.hx + p * p * gram.hh
-    norm = sqrt(maximum(mm, 0.0))
-    s = h.beta2 * s + h.gain2 * clip * clip * gram.hh
+    mm = h.beta1 * h.beta1 * gram.xx + 2.0 * h.beta1 * p * gram.hx + h.gain1 * h.gain1 * hh
+    s = h.beta2 * s + h.gain2 * hh
     k = h.lr * sqrt(h.bc2) / (h.bc1 * sqrt(s + h.eps))
+    # Where s overflows, the segment stays where it is, as Adam's weights do, however long m is.
+    norm = where(k > 0, sqrt(maximum(mm, 0.0)), 0.0)
     angle = k * norm
     sinc = where(angle < 1e-4, 1.0 - angle * angle / 6.0, sin(angle) / angle)
     a_x = -sinc * k * h.beta1

@@ -55,7 +55,9 @@ class AdamS(SphereOptimizer):
 
     State per parameter: `step` (float32, 0-d), `exp_avg` (the shape of the parameter), and
     `exp_avg_sq` (the shape of the parameter with size 1 in the dims inside a segment); float32,
-    or float64 for float64 parameters.
+    or float64 for float64 parameters. As in torch, `step` counts to 2**24 and stays there. In
+    float32 a gradient whose square over a segment exceeds 3e38 makes S infinite, and the segment
+    stays where it is from then on, as weights do in torch's Adam.
 
     Raises:
         ValueError, TypeError, RuntimeError: for hyperparameters out of range, parameters or

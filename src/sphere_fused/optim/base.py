@@ -8,6 +8,7 @@ import functools
 import itertools
 import math
 import numbers
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
@@ -90,6 +91,8 @@ class SphereOptimizer(Optimizer):
         self._prepared: Prepared | None = None
         self._operands = functional.Operands()
         functional.steppers[id(self)] = self
+        # Two threads may step one optimizer: the copies of gradients in a plan are of one step.
+        self._one_step = threading.RLock()
         # Weights that must change before the first step; written when every group has passed.
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
         super().__init__(params, defaults)
@@ -277,9 +280,35 @@ class SphereOptimizer(Optimizer):
             raise ValueError(f"grad_scale must be above 0, not {grad_scale}")
         return grad_scale, at_hand(0.0 if found_inf is None else found_inf)
 
+    def _run(self, hypers: list[GroupHyper]) -> None:
+        prepared = self._prepared
+        try:
+            if (
+                prepared is None
+                or prepared.structure != self._structure()
+                or not prepared.plan.ready()
+            ):
+                prepared = self._prepared = self._prepare()
+                if not prepared.plan.ready():
+                    raise RuntimeError("the parameters changed while their step was prepared")
+            for run in prepared.runs:
+                run(hypers)
+        except BaseException:
+            # GradScaler, which would multiply its next scale with this one, no longer comes for it.
+            for name in ("grad_scale", "found_inf"):
+                self.__dict__.pop(name, None)
+            raise
+        finally:
+            if prepared is not None:
+                prepared.plan.release()
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
+
+        Threads that step one optimizer take turns. An interrupt (a signal whose handler raises)
+        leaves every tensor as before the step or as after it, where one compiled backend steps all;
+        the reference changes one tensor after the other, and may be left between two.
 
         Args:
             closure: reevaluates the model and returns the loss, which is returned.
@@ -313,23 +342,9 @@ class SphereOptimizer(Optimizer):
     def _step(self) -> None:
         """Take a step that is not being traced."""
         hypers = self._hypers()
-        if hypers is None:
-            return
-        prepared = self._prepared
-        try:
-            if (
-                prepared is None
-                or prepared.structure != self._structure()
-                or not prepared.plan.ready()
-            ):
-                prepared = self._prepared = self._prepare()
-                if not prepared.plan.ready():
-                    raise RuntimeError("the parameters changed while their step was prepared")
-            for run in prepared.runs:
-                run(hypers)
-        finally:
-            if prepared is not None:
-                prepared.plan.release()
+        if hypers is not None:
+            with self._one_step:
+                self._run(hypers)
 
     def make_ready(self) -> None:
         """Make state and operands, which torch.compile will read; see tracing.py."""
@@ -408,6 +423,7 @@ class SphereOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.defaults.pop("differentiable", None)  # torch's addition; a group would save it
+        self.__dict__.setdefault("_one_step", threading.RLock())
         self._changes = None
         for group in self.param_groups:
             for name, default in self.defaults.items():

@@ -37,8 +37,9 @@ class SGDMRT(SphereOptimizer):
         (the others): as `AdamS`.
 
     State per parameter: `momentum_buffer` (the shape of the parameter; float32, or float64 for
-    float64 parameters), made when momentum is above 0 and left alone while it is 0. Errors are
-    those of `AdamS`. Roburin et al., arXiv 2006.13382.
+    float64 parameters), made when momentum is above 0 and left alone while it is 0. In float32 a
+    weight whose square over a segment exceeds 3e38 makes the buffer NaN. Errors are those of
+    `AdamS`. Roburin et al., arXiv 2006.13382.
     """
 
     rule = Rule("sgdmrt", elementwise, transport_buffer, second_moment=None)

@@ -246,11 +246,12 @@ def spread(value, like):
 
 @triton.jit
 def landing(ww, wx, xx, u):
-    """The new point's products in closed form, and whether that loses digits."""
+    """The new point's products in closed form, and whether that loses digits, or has overflowed."""
     from_w = u.a_w * u.a_w * ww
     from_x = u.a_x * u.a_x * xx
     yy = from_w + 2.0 * u.a_w * u.a_x * wx + from_x
-    return yy, u.a_w * ww + u.a_x * wx, u.a_w * wx + u.a_x * xx, yy * CANCELLING < from_w + from_x
+    keeps = from_w + from_x - yy * CANCELLING <= 0.0
+    return yy, u.a_w * ww + u.a_x * wx, u.a_w * wx + u.a_x * xx, keeps == 0
 
 
 @triton.jit
