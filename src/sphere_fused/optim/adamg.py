@@ -8,7 +8,8 @@ import torch
 from torch.optim.optimizer import ParamsT
 
 from sphere_fused.optim.adams import AdamS
-from sphere_fused.optim.base import SphereOptimizer, number
+from sphere_fused.optim.arguments import number
+from sphere_fused.optim.base import SphereOptimizer
 from sphere_fused.plan import Entry, GroupHyper
 from sphere_fused.rule import (
     Gram,

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import itertools
 import math
-import numbers
 import threading
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from sphere_fused import backends, functional
 from sphere_fused.check import check
+from sphere_fused.optim.arguments import channel_dims_of, number
 from sphere_fused.plan import Entry, GroupHyper, Plan, at_hand, check_capture, check_parameter
 from sphere_fused.rule import Rule
 from sphere_fused.segments import Dims, geometry, inside_segment
@@ -35,28 +35,6 @@ def write_all(changes: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
 @functools.cache
 def own_type(names: tuple[str, ...]) -> Any:
     return collections.namedtuple("Own", names)
-
-
-def channel_dims_of(group: dict[str, Any]) -> tuple[int, ...] | None:
-    """The group's channel_dims, which become a tuple there; TypeError if they are no dims."""
-    dims = group["channel_dims"]
-    if dims is None:
-        return None
-    if not isinstance(dims, (tuple, list)) or not all(isinstance(d, int) for d in dims):
-        raise TypeError(f"channel_dims must be a tuple of ints or None, not {dims!r}")
-    group["channel_dims"] = tuple(dims)
-    return group["channel_dims"]
-
-
-def number(value: Any, name: str) -> float:
-    """`value`, a number or a one-element tensor, as a number; raises if it is neither."""
-    expected = f"{name} must be a number or a one-element tensor"
-    if isinstance(value, torch.Tensor):
-        if value.numel() != 1:
-            raise ValueError(f"{expected}, not one of shape {tuple(value.shape)}")
-    elif not isinstance(value, numbers.Real):
-        raise TypeError(f"{expected}, not {value!r}")
-    return float(value)
 
 
 class Prepared(NamedTuple):
@@ -413,10 +391,10 @@ class SphereOptimizer(Optimizer):
                 hook.remove()
 
     def _restore_precision(self, state_dict: dict[str, Any]) -> None:
-        numbers = [n for group in state_dict["param_groups"] for n in group["params"]]
+        indices = [i for group in state_dict["param_groups"] for i in group["params"]]
         params = [p for group in self.param_groups for p in group["params"]]
-        for number, p in zip(numbers, params, strict=True):
-            for key, value in state_dict["state"].get(number, {}).items():
+        for index, p in zip(indices, params, strict=True):
+            for key, value in state_dict["state"].get(index, {}).items():
                 if isinstance(value, torch.Tensor) and self.state[p][key].dtype != value.dtype:
                     self.state[p][key] = value.to(device=self.state[p][key].device, copy=True)
 

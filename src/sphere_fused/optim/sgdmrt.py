@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
-from sphere_fused.optim.base import SphereOptimizer, number
+from sphere_fused.optim.arguments import number
+from sphere_fused.optim.base import SphereOptimizer
 from sphere_fused.optim.classic import SGD, elementwise
 from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import Gram, Hyper, Landing, Rule, Update, where
