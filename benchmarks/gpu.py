@@ -75,16 +75,9 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
                 skip="" if sanitizer or dry_run else "compute-sanitizer is not on PATH",
             )
         )
-    tests = [
-        python,
-        "-m",
-        "pytest",
-        "-m",
-        "cuda",
-        "tests/test_cuda.py",
-        "tests/test_cuda_graphs.py",
-    ]
-    tests += ["-q", "-p", "no:cacheprovider", "--tb=short", "-o", "faulthandler_timeout=60", "-k"]
+    pytest = [python, "-m", "pytest", "-m", "cuda", "-q", "-p", "no:cacheprovider", "--tb=short"]
+    pytest += ["-o", "faulthandler_timeout=60"]
+    tests = [*pytest, "tests/test_cuda.py", "tests/test_cuda_graphs.py", "-k"]
     bench = [python, "-m", "sphere_fused", "bench", "--device", device]
     tiny = ["--dry-run"] if dry_run else []
     # The oracles' small tensors: many threads would only wait for each other.
@@ -109,6 +102,7 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
         *checks,
         Phase("selftest", 90, [python, "-m", "sphere_fused", "selftest"], one_thread),
         # Last, because nobody knows how long inductor takes.
+        Phase("training", 90, [*pytest, "tests/test_cuda_training.py"], of_tests),
         Phase(
             "compiled",
             90,
