@@ -400,6 +400,8 @@ def test_errors_are_ours_and_change_nothing(
     spoil(twins.params[0], twins.optimizers[0])
     before = snapshot(twins.optimizers[0])
     for _ in range(2):
+        if spoil is scaled_by_zero:  # which an error takes away
+            spoil(twins.params[0], twins.optimizers[0])
         with pytest.raises(error, match=match):
             twins.step()
         assert_unchanged(twins.optimizers[0], before)
@@ -414,7 +416,7 @@ def test_a_step_goes_on_after_an_error(native: str, compiler: str) -> None:
     twins.optimizers[0].state[twins.params[0][0]]["exp_avg"] = torch.zeros(2)
     with pytest.raises(ValueError, match="grad_scale"):
         twins.step()
-    del twins.optimizers[0].grad_scale
+    assert not hasattr(twins.optimizers[0], "grad_scale")
     twins.optimizers[0].state.clear()
     twins.take_steps(0, 1, 2)
 
@@ -467,10 +469,10 @@ def test_the_operator_is_what_torch_asks_of_one(native: str) -> None:
     twins.set_grads(1)
     which = [0, 2]
     optimizer = twins.optimizers[0]
-    arguments = (*optimizer._operands.tensors(which), which, id(optimizer))
+    arguments = (*optimizer._operands.tensors(which), which, id(optimizer), True)
     torch.library.opcheck(torch.ops.sphere_fused.step_, arguments)
     detached = [[t.detach().clone() for t in tensors] for tensors in arguments[:3]]
-    torch.library.opcheck(torch.ops.sphere_fused.step_, (*detached, which, id(optimizer)))
+    torch.library.opcheck(torch.ops.sphere_fused.step_, (*detached, which, id(optimizer), True))
     if hasattr(torch.Tag, "cudagraph_unsafe"):
         assert torch.Tag.cudagraph_unsafe in torch.ops.sphere_fused.step_.default.tags
 
@@ -488,3 +490,18 @@ def test_the_compiler_is_not_imported_before_it_compiles() -> None:
     """It takes seconds."""
     code = "import sphere_fused, sys; sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@each_compiler
+def test_gradients_are_enabled_again_after_an_error(native: str, compiler: str) -> None:
+    twins = Twins("AdamSRT", compiler)
+    twins.set_grads(0)
+    scaled_by_zero(twins.params[0], twins.optimizers[0])
+    with pytest.raises(ValueError, match="grad_scale"):
+        twins.step()
+    assert torch.is_grad_enabled()
+    scaled_by_zero(twins.params[0], twins.optimizers[0])
+    with torch.no_grad():
+        with pytest.raises(ValueError, match="grad_scale"):
+            twins.step()
+        assert not torch.is_grad_enabled()

@@ -270,8 +270,13 @@ def test_what_is_no_checkpoint_of_adam_is_refused() -> None:
     sgd = torch.optim.SGD([p.clone() for p in params], momentum=0.9)
     for of_other in (sgd, make("AdamS", [p.clone() for p in params])):
         take_steps(of_other, of_other.param_groups[0]["params"], grads[:1])
-    match = r"parameter 0 of group 0 .*has \['momentum_buffer'\] and lacks \['step', 'exp_avg'"
+    match = "not of torch.optim.Adam or AdamW, whose groups have betas and amsgrad"
     assert_refused(from_adam, sgd.state_dict(), optimizer, ValueError, match)
+    radam = torch.optim.RAdam([p.clone() for p in params])
+    assert_refused(from_adam, radam.state_dict(), optimizer, ValueError, match)
+    file = {"model": {}, "optimizer": radam.state_dict()}
+    match = r"has \['model', 'optimizer'\]: give the part of the file"
+    assert_refused(from_adam, file, optimizer, ValueError, match)
     match = "not of torch.optim.Adam.*channel_dims.*load_state_dict.*from_paper"
     assert_refused(from_adam, of_other.state_dict(), optimizer, ValueError, match)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from typing import Any
 
 import pytest
 import torch
 from cases import OPTIMIZERS, typical
 from stepping import make, random, take_steps
 
+import sphere_fused
 from sphere_fused import plan
 
 each = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -21,11 +24,23 @@ def with_grad(p: torch.Tensor) -> torch.Tensor:
 
 @each
 def test_every_group_elementwise(name: str, backend: str) -> None:
-    weight, bias = random(6, 5, seed=1), random(6, seed=2)
-    groups = [{"params": [weight]}, {"params": [bias]}]
+    weights = [random(6, 5, seed=1), random(5, 6, seed=2), random(6, seed=3)]
+    groups = [{"params": [p]} for p in weights]
     with pytest.warns(UserWarning, match=f"{name} steps every parameter element by") as caught:
         make(name, groups, backend, channel_dims=None)
     assert [w.filename for w in caught] == [make.__code__.co_filename]
+
+
+def test_a_subclass_is_not_blamed(backend: str) -> None:
+    class Own(sphere_fused.AdamSRT):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, channel_dims=None, backend=backend)
+
+    with pytest.warns(UserWarning, match="Own steps every parameter") as caught:
+        Own([random(6, 5, seed=1), random(5, 6, seed=2)])
+    here = inspect.currentframe()
+    assert here is not None
+    assert caught[0].lineno == here.f_lineno - 3
 
 
 @each
@@ -36,7 +51,7 @@ def test_a_step_by_the_reference_that_nobody_asked_for(
     monkeypatch.setattr(plan, "compiled_import_error", "it was not built")
     params = [with_grad(random(6, 5, seed=seed)) for seed in (1, 2)]
     optimizer = make(name, params, None)
-    with pytest.warns(UserWarning, match="reference steps 2 of 2") as caught:
+    with pytest.warns(UserWarning, match="the reference steps what no") as caught:
         take_steps(optimizer, params, [[torch.ones(6, 5)] * 2] * 3)
     assert len(caught) == 1
     message = str(caught[0].message)
@@ -56,6 +71,9 @@ def test_other_uses_are_not_warned_of(name: str, backend: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(name, [weight, bias], backend, **arguments).step()
-        make(name, [bias], backend, **arguments).step()  # as when each parameter has its own
+        # As when each parameter has an optimizer of its own, and as a head alone.
+        make(name, [bias], backend, **arguments).step()
+        make(name, [weight, bias], backend, **arguments, channel_dims=None).step()
+        make(name, [random(3, 1, seed=3), random(1, 1, seed=4)], backend, **arguments)
         rest = {"params": [bias], "channel_dims": None, "weight_decay": 0.1}
         make(name, [{"params": [weight]}, rest], backend, **arguments).step()

@@ -144,7 +144,7 @@ def interrupted(action: Callable[[], Any], after: float) -> bool:
     def handler(*_: Any) -> None:
         raise Interrupt
 
-    before = signal.signal(signal.SIGALRM, handler)
+    before, grad_enabled = signal.signal(signal.SIGALRM, handler), torch.is_grad_enabled()
     try:
         signal.setitimer(signal.ITIMER_REAL, after)
         action()
@@ -154,6 +154,8 @@ def interrupted(action: Callable[[], Any], after: float) -> bool:
         return True
     finally:
         signal.signal(signal.SIGALRM, before)
+        # torch.no_grad() does not see to this where a signal comes as it ends.
+        torch.set_grad_enabled(grad_enabled)
 
 
 def numbers(optimizer: Optimizer) -> list[bytes]:

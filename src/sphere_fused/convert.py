@@ -18,7 +18,7 @@ from sphere_fused.segments import inside_segment
 # How far apart the numbers of a filter may be that the paper's code keeps equal but for rounding.
 CONSTANT = 1e-3
 # What groups elsewhere have and ours do not.
-FOREIGN_OPTIONS = ("amsgrad", "differentiable", "channel_wise", "rt")
+FOREIGN_OPTIONS = ("amsgrad", "differentiable", "channel_wise", "rt", "name")
 
 
 class Saved(NamedTuple):
@@ -47,7 +47,8 @@ def from_adam(state_dict: dict[str, Any], optimizer: SphereOptimizer) -> dict[st
     is better set anew.
 
     Parameters are matched by name if both optimizers were made from named parameters, else by
-    their order over all groups, which may be other ones here.
+    their order over all groups, which may be other ones here: then two weights of one shape that
+    changed places go unnoticed.
 
     Args:
         state_dict: of Adam or AdamW. Checkpoints of torch before 2.7 do not say which: then
@@ -55,7 +56,7 @@ def from_adam(state_dict: dict[str, Any], optimizer: SphereOptimizer) -> dict[st
         optimizer: an AdamS, AdamST or AdamSRT; it is not changed.
 
     Returns:
-        What `optimizer.load_state_dict` takes. It shares `exp_avg` with `state_dict`.
+        What `optimizer.load_state_dict` takes; no tensor is shared with `state_dict`.
 
     Raises:
         TypeError: if `optimizer` is another one.
@@ -73,14 +74,19 @@ def from_adam(state_dict: dict[str, Any], optimizer: SphereOptimizer) -> dict[st
             f"from_adam starts AdamS, AdamST or AdamSRT, not {type(optimizer).__name__}"
             f"{WHY_NOT_ADAMG if isinstance(optimizer, AdamG) else ''}"
         )
-    for group in state_dict["param_groups"]:
+    for group in groups_of(state_dict):
         if "channel_dims" in group:
             raise ValueError(
                 "this checkpoint is not of torch.optim.Adam, because its groups have channel_dims: "
                 "give one of this package to load_state_dict as it is, and one of the paper's code "
                 "to from_paper"
             )
-    if any(group.get("amsgrad") for group in state_dict["param_groups"]):
+        if "amsgrad" not in group or "betas" not in group:
+            raise ValueError(
+                f"this checkpoint is not of torch.optim.Adam or AdamW, whose groups have betas and "
+                f"amsgrad: this one's have {sorted(group)}"
+            )
+    if any(group["amsgrad"] for group in groups_of(state_dict)):
         warnings.warn(
             "the checkpoint is of Adam with amsgrad=True, which no optimizer here has: "
             "max_exp_avg_sq is left out, so that steps may become longer",
@@ -110,7 +116,7 @@ def from_paper(state_dict: dict[str, Any], optimizer: SphereOptimizer) -> dict[s
         optimizer: an AdamS, AdamST, AdamSRT or SGDMRT; it is not changed.
 
     Returns:
-        What `optimizer.load_state_dict` takes. It shares tensors with `state_dict`.
+        What `optimizer.load_state_dict` takes; no tensor is shared with `state_dict`.
 
     Raises:
         TypeError: if `optimizer` is another one.
@@ -126,6 +132,9 @@ def from_paper(state_dict: dict[str, Any], optimizer: SphereOptimizer) -> dict[s
             f"from_paper continues AdamS, AdamST, AdamSRT or SGDMRT, not "
             f"{type(optimizer).__name__}{WHY_NOT_ADAMG if isinstance(optimizer, AdamG) else ''}"
         )
+
+    if any("backend" in group for group in groups_of(state_dict)):
+        raise ValueError("this checkpoint is of this package: give it to load_state_dict as it is")
 
     def of_group(group: Group) -> Group:
         dims = group.get("channel_dims")
@@ -178,6 +187,18 @@ def the_constant(values: torch.Tensor, inside: tuple[int, ...], name: str) -> to
     return largest
 
 
+def groups_of(state_dict: dict[str, Any]) -> list[Group]:
+    if not isinstance(state_dict, dict) or not {"state", "param_groups"} <= state_dict.keys():
+        is_dict = isinstance(state_dict, dict)
+        raise ValueError(
+            f"an optimizer's state_dict has 'state' and 'param_groups', and what was given "
+            f"{f'has {list(state_dict)}' if is_dict else f'is of {type(state_dict)}'}: give the "
+            f"part of the file that is the optimizer's, or what its state_dict() returns"
+        )
+    groups: list[Group] = state_dict["param_groups"]
+    return groups
+
+
 def check_shape(entry: Entry, what: str, shape: Any) -> None:
     if tuple(shape) != tuple(entry.param.shape):
         raise RuntimeError(
@@ -195,11 +216,12 @@ def fitting(entry: Entry, saved: Saved, *keys: str) -> dict[str, Any]:
             f"the state of {entry.name} in the checkpoint has {sorted(saved.state)} and lacks "
             f"{missing}: it comes from another optimizer"
         )
-    state = {key: saved.state[key] for key in keys}
+    state = {key: torch.as_tensor(saved.state[key]) for key in keys}
     for key in keys:
         if key != "step":
             check_shape(entry, f"state '{key}'", state[key].shape)
-            state[key] = state[key].to(entry.state_dtype)
+        dtype = None if key == "step" else entry.state_dtype
+        state[key] = state[key].to(dtype=dtype, copy=True)
     return state
 
 
@@ -207,7 +229,7 @@ def matched(
     state_dict: dict[str, Any], groups: list[Group], entries: list[Entry]
 ) -> list[list[Saved]]:
     """What the checkpoint holds of every parameter of every group."""
-    saved_groups = state_dict["param_groups"]
+    saved_groups = groups_of(state_dict)
     saved = [
         Saved(state_dict["state"].get(number, {}), group)
         for group in saved_groups
@@ -255,7 +277,8 @@ def converted(
                 f"parameters of group {index} come from groups of the checkpoint that differ in "
                 f"{differing[0]}: give them groups of their own"
             )
-        group.update(*hypers[:1])
+        if hypers:
+            group.update(hypers[0])
     flat = [s for saved in sources for s in saved]
     result["state"] = {
         number: of_state(entry, saved)

@@ -1,7 +1,8 @@
 """A step as one operator on lists of tensors, which is all that torch.compile sees of it.
 
 The operator knows its optimizer by a number and asks it for the hyperparameters of the moment, so
-that a new lr compiles nothing anew. It writes to the tensors that it is given, which under some
+that a new lr compiles nothing anew. (What the compiled code itself sets in a group is there when
+all of it has run, for the next step.) It writes to the tensors that it is given, which under some
 compilers are copies, and are copied back later.
 """
 
@@ -64,14 +65,24 @@ TAGS: dict[str, Any] = (
 @torch.library.custom_op(
     "sphere_fused::step_",
     mutates_args=("params", "states"),
-    schema="(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] states, int[] which, int stepper)"
-    " -> ()",
+    schema="(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] states, int[] which, int stepper, "
+    "bool grad_enabled) -> ()",
     **TAGS,
 )
 def step_(
-    params: list[Tensor], grads: list[Tensor], states: list[Tensor], which: list[int], stepper: int
+    params: list[Tensor],
+    grads: list[Tensor],
+    states: list[Tensor],
+    which: list[int],
+    stepper: int,
+    grad_enabled: bool,
 ) -> None:
-    steppers[stepper].step_given(Tensors(params, grads, states), which)
+    try:
+        steppers[stepper].step_given(Tensors(params, grads, states), which)
+    except BaseException:
+        # As it was around the step: a compiled no_grad() does not see to that after an error.
+        torch.set_grad_enabled(grad_enabled)
+        raise
 
 
 @step_.register_fake
@@ -79,12 +90,12 @@ def _(*arguments: Any) -> None:
     pass
 
 
-def call(operands: Operands, stepper: int) -> None:
+def call(operands: Operands, stepper: int, grad_enabled: bool) -> None:
     """Call the operator for what has a gradient. torch.compile traces this, and traces it again
     when something that is read here has changed."""
     if operands.hold:
         which = operands.with_gradient()
-        torch.ops.sphere_fused.step_(*operands.tensors(which), which, stepper)
+        torch.ops.sphere_fused.step_(*operands.tensors(which), which, stepper, grad_enabled)
 
 
 def step_copies(

@@ -232,7 +232,14 @@ class Entry:
             if key not in state:
                 replaced[key] = empty
                 continue
-            held = torch.as_tensor(state[key])
+            held = state[key]
+            is_dense = isinstance(held, torch.Tensor) and held.layout == torch.strided
+            if not is_dense and not isinstance(held, (int, float)):
+                raise RuntimeError(
+                    f"the state '{key}' of {self.name} must be a dense tensor, not {held!r}: load "
+                    f"the matching checkpoint, or clear optimizer.state to start afresh"
+                )
+            held = torch.as_tensor(held)
             if held.shape != empty.shape and not (key == "step" and held.numel() == 1):
                 raise RuntimeError(
                     f"the state '{key}' of {self.name} has shape {tuple(held.shape)} where "
@@ -290,9 +297,10 @@ class Entry:
                 f"set .grad to a plain tensor"
             )
         if g.dtype not in (p.dtype, torch.float32):
+            takes = " or ".join(sorted({str(p.dtype), "torch.float32"}))
             raise TypeError(
                 f"the gradient of {self.name} is {g.dtype}; a {p.dtype} parameter takes gradients "
-                f"in {p.dtype} or torch.float32: convert it with .to()"
+                f"in {takes}: convert it with .to()"
             )
         if self.geometry is not None and (not same_strides(g, p) or g.is_neg()):
             return torch.empty_like(p, dtype=g.dtype).copy_(g)

@@ -68,11 +68,11 @@ def prepare(plan: Plan) -> list[Callable[[list[GroupHyper]], None]]:
     for name, members in indices.items():
         log.debug("%s steps %d of %d parameters", name, len(members), len(plan.entries))
     slow = [plan.entries[i] for i in indices.get(reference.NAME, [])]
-    slow = [entry for entry in slow if entry.allowed != (reference.NAME,)]
+    slow = [e for e in slow if e.allowed != (reference.NAME,) and not e.param.is_meta]
     if slow:
         warnings.warn(
-            f"the reference steps {len(slow)} of {len(plan.entries)} parameters, many times slower "
-            f"than a compiled backend. That cannot step {slow[0].name}:{refusals(slow[0])}\n"
+            f"the reference steps what no compiled backend can, many times slower. "
+            f"{slow[0].name}, for one, cannot be stepped by{refusals(slow[0])}\n"
             f"If this is meant, backend='reference' says so.",
             stacklevel=2,
         )

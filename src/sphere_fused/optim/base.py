@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import functools
 import itertools
 import math
+import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -24,6 +26,9 @@ from sphere_fused.segments import Dims, geometry, inside_segment
 
 # How a step is carried out here says nothing about the run that a checkpoint comes from.
 LOCAL_OPTIONS = ("foreach", "fused", "backend", "capturable")
+
+# What groups of every version of an optimizer have, or have not.
+DISTINCTIVE = ("betas", "momentum", "grad_clip", "momentum_decay")
 
 
 @torch.no_grad()
@@ -75,20 +80,30 @@ class SphereOptimizer(Optimizer):
         self._changes: list[tuple[torch.Tensor, torch.Tensor]] | None = []
         super().__init__(params, defaults)
         for mistake in self.probable_mistakes(self._entries()):
-            warnings.warn(mistake, stacklevel=3)  # where the optimizer is made
+            warnings.warn(mistake, stacklevel=self._constructors() + 1)
         changes, self._changes = self._changes, None
         write_all(changes)
 
     def probable_mistakes(self, entries: list[Entry]) -> list[str]:
         """What to warn of when an optimizer of these parameters is made: it runs, and is hardly
         what was meant."""
-        if any(e.inside for e in entries) or all(e.param.dim() < 2 for e in entries):
+        # A single weight may be a head, or one of many with an optimizer of its own.
+        weights = [e for e in entries if e.param.dim() > 1]
+        if len(weights) < 2 or not all(e.channel_dims is None for e in entries):
             return []
         return [
             f"{type(self).__name__} steps every parameter element by element, as the classic "
-            f"optimizer does: no group has segments of more than one element. Leave channel_dims "
-            f"at (0,) for weights that a normalization layer follows"
+            f"optimizer does, because every group has channel_dims=None: leave it at (0,) for "
+            f"weights that a normalization layer follows"
         ]
+
+    def _constructors(self) -> int:
+        """How many __init__ of this optimizer lie between here and who makes it."""
+        frame, count = sys._getframe(1), 0
+        while frame.f_code.co_name == "__init__" and frame.f_locals.get("self") is self:
+            assert frame.f_back is not None
+            frame, count = frame.f_back, count + 1
+        return count
 
     def _check_rules(self, own: dict[str, float], arguments: list[str]) -> None:
         from sphere_fused.optim import RULES  # which are made of this module's subclasses
@@ -271,22 +286,17 @@ class SphereOptimizer(Optimizer):
                     raise RuntimeError("the parameters changed while their step was prepared")
             for run in prepared.runs:
                 run(hypers)
-        except BaseException:
-            # GradScaler, which would multiply its next scale with this one, no longer comes for it.
-            for name in ("grad_scale", "found_inf"):
-                self.__dict__.pop(name, None)
-            raise
         finally:
             if prepared is not None:
                 prepared.plan.release()
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
-        Threads that step one optimizer take turns. An interrupt (a signal whose handler raises)
-        leaves every tensor as before the step or as after it, where one compiled backend steps all;
-        the reference changes one tensor after the other, and may be left between two.
+        Threads that step one optimizer take turns, unless torch.compile has compiled it. An
+        interrupt (a signal whose handler raises) leaves every tensor as before the step or as after
+        it, where one compiled backend steps all; the reference changes one tensor after the other,
+        and may be left between two.
 
         Args:
             closure: reevaluates the model and returns the loss, which is returned.
@@ -300,8 +310,9 @@ class SphereOptimizer(Optimizer):
         if torch.compiler.is_compiling():
             from sphere_fused.tracing import make_ready  # only here: it imports the compiler
 
-            stepper = make_ready(id(self))
-            functional.call(self._operands, stepper)
+            stepper, grad_enabled = make_ready(id(self)), torch.is_grad_enabled()
+            with torch.no_grad():
+                functional.call(self._operands, stepper, grad_enabled)
         else:
             self._step()
         return loss
@@ -317,11 +328,23 @@ class SphereOptimizer(Optimizer):
             hypers = [h._replace(grad_scale=grad_scale, found_inf=found_inf) for h in hypers]
         return hypers
 
+    @contextlib.contextmanager
+    def _without_scale_after_errors(self) -> Iterator[None]:
+        """GradScaler, which multiplies its next scale with one that is there, comes to take it away
+        after a step, but not after an error."""
+        try:
+            yield
+        except BaseException:
+            for name in ("grad_scale", "found_inf"):
+                self.__dict__.pop(name, None)
+            raise
+
+    @torch.no_grad()
     def _step(self) -> None:
         """Take a step that is not being traced."""
-        hypers = self._hypers()
-        if hypers is not None:
-            with self._one_step:
+        with self._without_scale_after_errors(), self._one_step:
+            hypers = self._hypers()
+            if hypers is not None:
                 self._run(hypers)
 
     def make_ready(self) -> None:
@@ -340,13 +363,29 @@ class SphereOptimizer(Optimizer):
         are_own = ids == [id(t) for t in itertools.chain(*given)]
         if are_own and which == operands.with_gradient():
             self._step()
-        elif (hypers := self._hypers()) is not None:
-            self._prepare()  # which refuses what copies would hide
-            copies = dict(zip(ids, itertools.chain(*given), strict=True))
-            grads = {id(p): g for p, g in zip(own.params, given.grads, strict=True)}
-            functional.step_copies(self._entries(), self.state, copies, grads, hypers)
+        else:
+            with self._without_scale_after_errors():
+                self._step_copies(given, own, ids)
         for p, state in (operands.pairs[i] for i in which):
             operands.hold &= self.state.get(p) is state
+
+    def _step_copies(
+        self, given: functional.Tensors, own: functional.Tensors, ids: list[int]
+    ) -> None:
+        hypers, entries = self._hypers(), self._entries()
+        if [id(e.param) for e in entries] != [id(p) for p, _ in self._operands.pairs]:
+            self._operands.hold = False
+            raise RuntimeError(
+                "the parameters in param_groups were changed by hand since step() was compiled: "
+                "call it again, or use add_param_group"
+            )
+        # Which refuses what copies would hide.
+        bare = [dataclasses.replace(e, param=e.param.detach()) for e in entries]
+        Plan(bare, {e.param: e.state for e in bare}, [])
+        if hypers is not None:
+            copies = dict(zip(ids, itertools.chain(*given), strict=True))
+            grads = {id(p): g for p, g in zip(own.params, given.grads, strict=True)}
+            functional.step_copies(entries, self.state, copies, grads, hypers)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint.
@@ -369,6 +408,12 @@ class SphereOptimizer(Optimizer):
             self._restore_precision(loaded[-1])
             groups = self.param_groups, before["param_groups"], loaded[-1]["param_groups"]
             for group, own, saved in zip(*groups, strict=True):
+                for key in DISTINCTIVE:
+                    if (key in saved) != (key in self.defaults):
+                        raise ValueError(
+                            f"the checkpoint is of another optimizer than {type(self).__name__}: "
+                            f"only one of them has '{key}'. See from_adam for Adam's."
+                        )
                 unknown = self.defaults.keys() - saved.keys()
                 group.update({k: own[k] for k in own if k in LOCAL_OPTIONS or k in unknown})
                 self.check_hyperparameters(group)
