@@ -12,7 +12,7 @@ import warnings
 os.environ["TRITON_INTERPRET"] = "1"
 
 import triton
-from cases import OPTIMIZERS, typical
+from cases import typical
 from oracles.tolerance import assert_close_to_oracle
 from stepping import make, random, random_grads, take_steps
 
@@ -23,7 +23,7 @@ if __name__ == "__main__":
     assert triton.__version__ == sys.argv[1], triton.__version__
     # NumPy's, of lanes outside of a tensor.
     warnings.filterwarnings("ignore", ".*encountered in", RuntimeWarning)
-    for name in OPTIMIZERS:
+    for name in ("AdamSRT", "AdamG"):  # between them, all that a rule can ask for
         for channel_dims, order in (((0,), 1), ((-1,), -1)):
             start = [random(*shape[::order], seed=i) for i, shape in enumerate(SHAPES)]
             grads = [random_grads(w.shape, 2, seed=100 * i) for i, w in enumerate(start)]
