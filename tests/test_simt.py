@@ -30,8 +30,8 @@ KERNELS = {
 }
 DTYPES = list(KERNELS)
 DTYPE_IDS = [f"{str(w)[6:]}-{str(g)[6:]}" for w, g in DTYPES]
-# Elements of 4, 8 and 2 bytes, the last with other gradients: what threads do to each other depends on
-# nothing else of them.
+# Elements of 4, 8 and 2 bytes, the last with other gradients: what threads do to each other depends
+# on nothing else of them.
 LENGTHS_OF_ELEMENTS = [0, 1, 4]
 each_length = pytest.mark.parametrize(
     ("dtype", "grad_dtype"),
