@@ -13,18 +13,17 @@ from test_mixed_precision import check_accuracy
 from torch.optim.lr_scheduler import ExponentialLR
 
 pytestmark = test_cuda.pytestmark
-SHAPES = [(6, 5), (3, 70_001), (7,)]
+SHAPES = [(6, 5), (3, 2500), (7,)]
 
 
 @pytest.mark.parametrize("compiler", ["eager", "aot_eager", "inductor"])
-@pytest.mark.parametrize("name", ["AdamSRT", "AdamG"])
 @native_and_triton
-def test_compiled_steps(backend: str, name: str, compiler: str) -> None:
+def test_compiled_steps(backend: str, compiler: str) -> None:
     """From the first step on they are those of a twin that is not compiled, as lr changes too."""
     twins = []
     for _ in range(2):
         params = [random(*shape, seed=i).to(DEVICE) for i, shape in enumerate(SHAPES)]
-        optimizer = make(name, params, backend, **typical(name))
+        optimizer = make("AdamSRT", params, backend, **typical("AdamSRT"))
         twins.append((params, optimizer, ExponentialLR(optimizer, 0.5)))
     steps = [torch.compile(twins[0][1].step, backend=compiler), twins[1][1].step]
     for t in range(3):
@@ -41,8 +40,5 @@ def test_compiled_steps(backend: str, name: str, compiler: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["AdamSRT", "SGDMRT"])
-@native_and_triton
-def test_autocast_reaches_the_accuracy_of_float32(
-    backend: str, name: str, dtype: torch.dtype
-) -> None:
-    check_accuracy(name, dtype, backend, DEVICE.type)
+def test_autocast_reaches_the_accuracy_of_float32(name: str, dtype: torch.dtype) -> None:
+    check_accuracy(name, dtype, "native", DEVICE.type)
