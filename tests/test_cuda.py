@@ -378,8 +378,9 @@ def test_beyond_2_to_the_31_elements(lie: str, length: int, backend: str) -> Non
     optimizers = [make("AdamSRT", [p], backend, channel_dims=(dim,)) for p in params]
     for p, g, optimizer in zip(params, grads, optimizers, strict=True):
         take_steps(optimizer, [p], [[g], [g]])
-    # Of a tensor with fewer columns Triton makes another kernel.
-    same = torch.testing.assert_close if (backend, lie) == ("triton", "columns") else assert_same
+    # Of a tensor with fewer columns Triton makes another kernel, and on a CPU they fill no vector.
+    other = lie == "columns" and (backend == "triton" or not ON_GPU)
+    same = torch.testing.assert_close if other else assert_same
     same(part(large), params[1])
     for key in ("exp_avg", "exp_avg_sq"):
         of_large, of_small = (o.state[p][key] for o, p in zip(optimizers, params, strict=True))
