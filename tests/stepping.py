@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -59,6 +60,18 @@ def run(
     optimizer = make(name, [p], backend, **hyper)
     take_steps(optimizer, [p], [[g] for g in grads])
     return p, optimizer.state[p]
+
+
+def result_of_child(method: str, target: Callable[..., None], *arguments: Any) -> Any:
+    """What target(queue, *arguments) puts into its queue, in a process that starts by `method`."""
+    context: Any = multiprocessing.get_context(method)
+    queue = context.Queue()
+    child = context.Process(target=target, args=(queue, *arguments))
+    child.start()
+    try:
+        return queue.get(timeout=60)
+    finally:
+        child.kill()
 
 
 def snapshot(optimizer: Optimizer) -> dict[str, Any]:

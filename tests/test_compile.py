@@ -19,7 +19,7 @@ import torch._dynamo
 from cases import OPTIMIZERS, typical
 from oracles.tolerance import assert_same
 from stepping import assert_unchanged, make, random, run, snapshot
-from torch import Tensor
+from torch import Tensor, library
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
@@ -470,9 +470,9 @@ def test_the_operator_is_what_torch_asks_of_one(native: str) -> None:
     which = [0, 2]
     optimizer = twins.optimizers[0]
     arguments = (*optimizer._operands.tensors(which), which, id(optimizer), True)
-    torch.library.opcheck(torch.ops.sphere_fused.step_, arguments)
+    library.opcheck(torch.ops.sphere_fused.step_, arguments)
     detached = [[t.detach().clone() for t in tensors] for tensors in arguments[:3]]
-    torch.library.opcheck(torch.ops.sphere_fused.step_, (*detached, which, id(optimizer), True))
+    library.opcheck(torch.ops.sphere_fused.step_, (*detached, which, id(optimizer), True))
     if hasattr(torch.Tag, "cudagraph_unsafe"):
         assert torch.Tag.cudagraph_unsafe in torch.ops.sphere_fused.step_.default.tags
 

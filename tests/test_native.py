@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from oracles.tolerance import assert_close_to_oracle, assert_same
-from stepping import make, random, random_grads, run, take_steps
+from stepping import make, random, random_grads, result_of_child, run, take_steps
 
 from sphere_fused import plan
 
@@ -146,14 +145,7 @@ def test_a_forked_child_steps_alone(native: str) -> None:
     p.grad = random(64, 4096, seed=2)
     optimizer = make("AdamSRT", [p], native)
     optimizer.step()  # starts OpenMP's threads, which the child will not have
-    fork = multiprocessing.get_context("fork")
-    queue = fork.Queue()
-    child = fork.Process(target=step_in_child, args=(queue, p, optimizer))
-    child.start()
-    try:
-        total = queue.get(timeout=60)
-    finally:
-        child.kill()
+    total = result_of_child("fork", step_in_child, p, optimizer)
     optimizer.step()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # one order of summation in both processes

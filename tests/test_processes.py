@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import random as python_random
 import signal
@@ -18,7 +17,15 @@ import pytest
 import torch
 from cases import OPTIMIZERS, typical
 from oracles.tolerance import assert_same
-from stepping import assert_unchanged, make, random, random_grads, snapshot, take_steps
+from stepping import (
+    assert_unchanged,
+    make,
+    random,
+    random_grads,
+    result_of_child,
+    snapshot,
+    take_steps,
+)
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -122,14 +129,7 @@ def test_a_spawned_child_goes_on_bitwise(native: str, set_threads: Callable[[int
     optimizer.step()
     checkpoint = io.BytesIO()
     torch.save((optimizer.state_dict(), params), checkpoint)
-    spawn = multiprocessing.get_context("spawn")
-    queue = spawn.Queue()
-    child = spawn.Process(target=step_as_told, args=(queue, checkpoint.getvalue()))
-    child.start()
-    try:
-        results = queue.get(timeout=60)
-    finally:
-        child.kill()
+    results = result_of_child("spawn", step_as_told, checkpoint.getvalue())
     optimizer.step()
     assert results == [t.tolist() for t in outcome(optimizer)]
 

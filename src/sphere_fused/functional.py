@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from sphere_fused import backends
 from sphere_fused.plan import Entry, GroupHyper, Plan
@@ -62,7 +62,7 @@ TAGS: dict[str, Any] = (
 )
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "sphere_fused::step_",
     mutates_args=("params", "states"),
     schema="(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] states, int[] which, int stepper, "
