@@ -14,17 +14,35 @@ inline namespace SPHERE_ISA {
 // for another one the reciprocal adds one rounding.
 template <class V, class T>
 SPHERE_INLINE V gradient(V g, V w, const Hyper<T>& h) {
-  return h.unscale * g + h.weight_decay * w;
+  return h.unscale * g + h.l2 * w;
+}
+
+// Those that move 4 leaves m to, and whose rules see more of a segment.
+template <Direction kDirection>
+inline constexpr bool kMakesMoment = kDirection == kMoment || kDirection == kPrevious;
+
+template <class V>
+SPHERE_INLINE V sign(V a) {
+  return a > V{} ? V{} + 1.0f : a < V{} ? V{} - 1.0f : V{};
+}
+
+// x of what move 1 has left of m and v.
+template <class V, class T>
+SPHERE_INLINE V adam_direction(V g, V m, V v, const Hyper<T>& h) {
+  return (h.x_m * m + h.x_g * g) / (sqrt(v) + h.x_eps);
 }
 
 // Move 1: updates m and v and returns x.
 template <Direction kDirection, class V, class T>
 SPHERE_INLINE V moments(V g, V& m, V& v, const Hyper<T>& h) {
   if constexpr (kDirection == kPrevious) return m;
+  const V ahead = h.x_m * m + h.x_g * g;
   m = h.beta1 * m + h.gain1 * g;
   if constexpr (kDirection == kMoment) return m;
+  if constexpr (kDirection == kNesterov) return ahead;
+  if constexpr (kDirection == kSign) return sign(ahead);
   v = h.beta2 * v + h.gain2 * g * g;
-  return (m / h.bc1) / (sqrt(v / h.bc2) + h.eps);
+  return adam_direction(g, m, v, h);
 }
 
 // Move 2.
@@ -34,9 +52,11 @@ SPHERE_INLINE void add(Gram<V>& gram, V w, V x, V g) {
   gram.wx += w * x;
   gram.xx += x * x;
   gram.gg += g * g;
-  if constexpr (kDirection == kPrevious) {
-    gram.wg += w * g;
-    gram.gx += g * x;
+  if constexpr (kDirection != kMoment) gram.wg += w * g;
+  if constexpr (kDirection == kPrevious) gram.gx += g * x;
+  if constexpr (!kMakesMoment<kDirection>) {
+    gram.sw += w;
+    gram.sx += x;
   }
 }
 
@@ -56,7 +76,7 @@ SPHERE_INLINE void add(Tangent<S>& tangent, T w, T x, T g, const T& radial) {
 }
 template <class S, class T>
 SPHERE_INLINE void add(Landing<S>& y, T w, T x, T, const Update<T>& u) {
-  const S p = S(u.a_w) * w + S(u.a_x) * x;
+  const S p = S(u.a_w) * w + S(u.a_x) * x + S(u.a_1);
   y.yy += p * p;
   y.wy += p * w;
   y.xy += p * x;
@@ -73,14 +93,14 @@ SPHERE_INLINE void operator+=(Landing<S>& sum, const Landing<S>& part) {
 // Of what is measured; see Gram.
 template <class S, class P>
 SPHERE_INLINE void operator+=(Gram<S>& sum, const Gram<P>& part) {
-  sum = {sum.ww + part.ww,
-         sum.wx + part.wx,
-         sum.xx + part.xx,
-         sum.wg + part.wg,
-         sum.gg + part.gg,
-         sum.gx + part.gx,
-         S(0),
-         S(0)};
+  sum.ww += part.ww;
+  sum.wx += part.wx;
+  sum.xx += part.xx;
+  sum.wg += part.wg;
+  sum.gg += part.gg;
+  sum.gx += part.gx;
+  sum.sw += part.sw;
+  sum.sx += part.sx;
 }
 
 // Move 3. `measure(of, needed)` adds up, where needed, those products over the segment: `of` is
@@ -89,7 +109,7 @@ SPHERE_INLINE void operator+=(Gram<S>& sum, const Gram<P>& part) {
 template <Direction kDirection, class T, class Measure>
 SPHERE_INLINE Update<T> decide(int rule, Gram<T> gram, T s, const Hyper<T>& h, Measure measure) {
   if constexpr (kDirection == kPrevious) {
-    const T radial = gram.wg / gram.ww;
+    const T radial = gram.ww > T(0) ? gram.wg / gram.ww : T(0);
     gram.hh = gram.gg - radial * gram.wg;
     gram.hx = gram.gx - radial * gram.wx;
     const bool cancels = gram.hh < gram.gg / kCancelling;
@@ -103,10 +123,18 @@ SPHERE_INLINE Update<T> decide(int rule, Gram<T> gram, T s, const Hyper<T>& h, M
     if (!lands(rule)) return u;
     const T from_w = u.a_w * u.a_w * gram.ww;
     const T from_x = u.a_x * u.a_x * gram.xx;
-    Landing<T> y = {from_w + 2 * u.a_w * u.a_x * gram.wx + from_x,
-                    u.a_w * gram.ww + u.a_x * gram.wx, u.a_w * gram.wx + u.a_x * gram.xx};
+    T terms = from_w + from_x;
+    Landing<T> y = {terms + 2 * u.a_w * u.a_x * gram.wx, u.a_w * gram.ww + u.a_x * gram.wx,
+                    u.a_w * gram.wx + u.a_x * gram.xx};
+    if constexpr (!kMakesMoment<kDirection>) {
+      const T from_1 = u.a_1 * u.a_1 * h.dim;
+      terms += from_1;
+      y.yy += from_1 + 2 * u.a_1 * (u.a_w * gram.sw + u.a_x * gram.sx);
+      y.wy += u.a_1 * gram.sw;
+      y.xy += u.a_1 * gram.sx;
+    }
     // So that what has overflowed, to infinity or NaN, is measured as well.
-    const bool cancels = !(from_w + from_x - kCancelling * y.yy <= T(0));
+    const bool cancels = !(terms - kCancelling * y.yy <= T(0));
     const Landing<T> measured = measure(u, cancels);
     if (cancels) y = measured;
     return land(rule, gram, y, u, h);
@@ -118,9 +146,11 @@ template <Direction kDirection, class V, class T>
 SPHERE_INLINE V new_weight(V w, V x, V g, const Update<T>& u) {
   V y = u.a_w * w + u.a_x * x;
   if constexpr (kDirection == kPrevious) y += u.a_h * (g - u.radial * w);
+  if constexpr (!kMakesMoment<kDirection>) y += u.a_1;
   return y;
 }
 
+// Where kMakesMoment.
 template <Direction kDirection, class V, class T>
 SPHERE_INLINE V new_moment(V w, V x, V g, const Update<T>& u) {
   V m = u.b_w * w + u.b_x * x;

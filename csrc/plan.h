@@ -13,36 +13,44 @@ namespace sphere_fused {
 
 enum DType : int8_t { kFloat32, kFloat64, kBFloat16, kFloat16 };
 
-// What x is; see sphere_fused/rule.py.
-enum Direction : int8_t { kMoment, kPrevious, kAdam, kDirections };
-enum SecondMoment : int8_t { kPerSegment, kPerElement, kNoSecond };
+// What x is; see Rule in sphere_fused/rule.py.
+enum Direction : int8_t { kMoment, kPrevious, kAdam, kNesterov, kSign, kDirections };
 
 struct RuleInfo {
   const char* name;
   Direction direction;
-  SecondMoment second;
+  bool decays;   // as the group says; else weight decay is the rule's own
+  bool surveys;  // decides over the whole tensor first
 };
 
-// One parameter. Element (o, d, i) of segment (o, i) lies at (o*dim + d)*inner + i; the state of
-// segment (o, i), where it has one, at o*inner + i.
+// One parameter. Element (o, d, i) of segment (o, i) lies at (o*dim + d)*inner + i; what is kept of
+// segment (o, i), at o*inner + i.
 struct Segments {
   void* w;
   const void* g;  // null: nothing to do
   void* m;        // null where no first moment is kept
-  void* s;        // second moment, one per segment or per element; null where none is kept
+  void* v;        // second moment per element; null where none is kept
+  void* s;        // what the rule keeps per segment; null where it keeps nothing
+  const void* radius;  // the norm of each segment that the rule keeps; null where it keeps none
   float* step;    // null where steps are not counted
   int64_t outer, dim, inner;
   int32_t group;
   int8_t rule;  // negative: one that is not compiled in
   DType w_type, g_type;
-  bool on_cpu;  // to be stepped there
+  bool elementwise;  // nothing is summed: the rule is the classic one
+  bool on_cpu;       // to be stepped there
 };
 
-// The hyperparameters of a group, as plan.GroupHyper explains them.
+// Hyperparameters that a rule may have of its own.
+inline constexpr int kMostOwn = 4;
+
+// The hyperparameters of a group, as plan.GroupHyper explains them, in its order.
 struct GroupHyper {
   double lr, beta1, gain1, beta2, eps, weight_decay;
   bool decoupled;
-  double grad_clip;
+  double grad_clip, beta3, ahead_m, ahead_g;
+  bool corrects, maximize;
+  double own[kMostOwn] = {};
   double grad_scale = 1, found_inf = 0;
   // Where a device keeps those that it must read itself; null where the numbers above hold.
   const void* lr_at = nullptr;

@@ -10,13 +10,14 @@ import ast
 import inspect
 import keyword
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 from sphere_fused import rule as vocabulary
-from sphere_fused.rule import Gram, Hyper, Landing, Rule, Update
+from sphere_fused.rule import DIRECTIONS, Gram, Hyper, Landing, Rule, Update
 
 FUNCTIONS = ("sqrt", "sin", "cos", "where", "maximum", "minimum")
 ARITIES = {n: len(inspect.signature(getattr(vocabulary, n)).parameters) for n in FUNCTIONS}
@@ -25,8 +26,18 @@ COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 
 # What an expression is: a number, a condition, or one of the tuples by the name of its type.
 SCALAR, CONDITION, OWN, UNKEPT = "number", "condition", "own", "number that is not kept"
-STEP = ("Gram", SCALAR, "Hyper")
-LAND = ("Gram", "Landing", "Update", "Hyper")
+KINDS = {
+    "step": ("Gram", SCALAR, "Hyper"),
+    "land": ("Gram", "Landing", "Update", "Hyper"),
+    "peak": ("Gram", "Hyper"),
+    "verdict": ("Gram", SCALAR, "Hyper"),
+}
+LIKE = {
+    "step": "step(gram, s, h)",
+    "land": "land(gram, y, u, h)",
+    "peak": "peak(gram, h)",
+    "verdict": "verdict(whole, peak, h)",
+}
 FIELDS: dict[str, tuple[str, ...]] = {
     "Gram": Gram._fields,
     "Landing": Landing._fields,
@@ -40,7 +51,15 @@ ABOUT = {
     "Update": "all the coefficients",
     OWN: "all the hyperparameters of the rule's own",
 }
-ONLY_PREVIOUS = {"Gram": ("wg", "gx", "hh", "hx"), "Update": ("a_h", "b_h")}
+# What there is for some directions only.
+SOME_PRODUCTS = {product for products in DIRECTIONS.values() for product in products}
+MAKES_MOMENT = ("moment", "previous")
+UPDATES = {
+    **{d: ("a_1",) for d in DIRECTIONS if d not in MAKES_MOMENT},
+    "moment": ("b_w", "b_x"),
+    "previous": ("b_w", "b_x", "a_h", "b_h"),
+}
+SURVEYED = ("ww", "wg", "gg")  # before x is known
 REQUIRED = tuple(f for f in Update._fields if f not in Update._field_defaults)
 RESERVED = (*FUNCTIONS, "Update")
 RENAME = "choose another name"
@@ -84,6 +103,7 @@ class Parsed:
     """One function of a rule: line numbers of `tree` count in `source`, kinds go by position."""
 
     rule: str
+    role: str  # which function of a Rule it is
     function: FunctionType
     source: str
     tree: ast.FunctionDef
@@ -100,14 +120,16 @@ class Parsed:
 
 
 def parse(rule: Rule) -> list[Parsed]:
-    """The rule's step and, if it has one, its land. Raises RuleError if they are no such thing."""
-    step = parse_function(rule.name, rule.step, STEP, "step(gram, s, h)")
-    if rule.land is None:
-        return [step]
-    return [step, parse_function(rule.name, rule.land, LAND, "land(gram, y, u, h)")]
+    """The functions that the rule has. Raises RuleError if they are no such thing."""
+    return [
+        parse_function(rule.name, role, function)
+        for role in KINDS
+        if (function := getattr(rule, role)) is not None or role == "step"
+    ]
 
 
-def parse_function(rule: str, function: Any, kinds: tuple[str, ...], like: str) -> Parsed:
+def parse_function(rule: str, role: str, function: Any) -> Parsed:
+    kinds, like = KINDS[role], LIKE[role]
     name = named(function)
     unread = RuleError(
         f"rule {rule}: the source of {name} cannot be read: rules are compiled from their source, "
@@ -128,7 +150,9 @@ def parse_function(rule: str, function: Any, kinds: tuple[str, ...], like: str) 
         raise no_def
     a = tree.args
     arguments = [argument.arg for argument in a.posonlyargs + a.args]
-    parsed = Parsed(rule, function, source, tree, dict(zip(arguments, kinds, strict=False)))
+    parsed = Parsed(
+        rule, role, function, source, tree, dict(zip(arguments, kinds, strict=False))
+    )
     if tree.decorator_list:
         raise parsed.error(tree.decorator_list[0], "decorators are not compiled: define it without")
     # What a wrapper wraps, or a file that has changed since.
@@ -155,14 +179,18 @@ def problem_of(rule: Rule) -> str | None:
     """What is wrong with a rule apart from its functions."""
     if not isinstance(rule.name, str) or not rule.name:
         return f"its name must be a str that is not empty, not {rule.name!r}"
-    if rule.direction not in ("moment", "previous", "adam"):
-        return f'direction must be "moment", "previous" or "adam", not {rule.direction!r}'
+    if rule.direction not in DIRECTIONS:
+        return f"direction must be one of {', '.join(DIRECTIONS)}, not {rule.direction!r}"
     if rule.second_moment not in ("segment", "element", None):
         return f'second_moment must be "segment", "element" or None, not {rule.second_moment!r}'
     if (rule.second_moment == "element") != (rule.direction == "adam"):
         return 'second_moment="element" and direction="adam" go together: give both or neither'
     if rule.land is not None and rule.direction == "previous":
         return 'a rule whose direction is "previous" has no land: leave it out'
+    if rule.second_moment == "segment" and rule.segment_state is not None:
+        return 's is the second moment where second_moment="segment": leave segment_state out'
+    if (rule.peak is None) != (rule.verdict is None):
+        return "peak and verdict go together: give both or neither"
     if not isinstance(rule.own, tuple):
         return f'own must be a tuple of names, as in own=("radius",), not {rule.own!r}'
     for i, name in enumerate(rule.own):
@@ -173,6 +201,10 @@ def problem_of(rule: Rule) -> str | None:
         if name.startswith("_") or name in (*Hyper._fields, *GROUP_KEYS):
             return f"own has {name!r}, which is taken: choose another name"
     return None
+
+
+def directions(which: Iterable[str]) -> str:
+    return "direction is " + " or ".join(f'"{d}"' for d in which)
 
 
 def named(thing: Any) -> str:
@@ -189,16 +221,31 @@ class Checker:
         self.rule = rule
         self.parsed = parsed
         self.error = parsed.error
-        absent = {} if rule.direction == "previous" else ONLY_PREVIOUS
         self.fields = {OWN: rule.own} | {
-            kind: tuple(f for f in fields if f not in absent.get(kind, ()))
+            kind: tuple(f for f in fields if not self.lacks(kind, f))
             for kind, fields in FIELDS.items()
         }
         self.kinds = dict(parsed.arguments)
         for name, kind in parsed.arguments.items():
             self.refuse_taken(parsed.tree, name)
-            if kind == SCALAR and rule.second_moment != "segment":
+            if kind == SCALAR and parsed.role == "step" and rule.state_key is None:
                 self.kinds[name] = UNKEPT
+
+    def lacks(self, kind: str, field: str) -> str | None:
+        """Why the rule's functions do not have that field of a tuple, or None if they do."""
+        rule = self.rule
+        if kind == "Gram" and field == "radius":
+            return None if rule.keeps_radius else "keeps_radius=True"
+        if kind == "Gram" and self.parsed.role in ("peak", "verdict"):
+            return None if field in SURVEYED else "x is known, which is later"
+        if kind == "Gram" and field in SOME_PRODUCTS and field not in DIRECTIONS[rule.direction]:
+            return directions(d for d in DIRECTIONS if field in DIRECTIONS[d])
+        some = {f for fields in UPDATES.values() for f in fields}
+        if kind == "Update" and field in some and field not in UPDATES[rule.direction]:
+            return directions(d for d in DIRECTIONS if field in UPDATES[d])
+        if kind == "Hyper" and field == "verdict" and rule.verdict is None:
+            return "the rule has a verdict"
+        return None
 
     def check(self) -> None:
         tree = self.parsed.tree
@@ -207,13 +254,19 @@ class Checker:
             match node:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     self.assign(node, name, value)
+                case ast.Return(value=ast.expr() as value) if (
+                    node is body[-1] and self.parsed.role in ("peak", "verdict")
+                ):
+                    self.number(value)
+                    return
                 case ast.Return(value=value) if node is body[-1]:
                     return self.returned(node, value)
                 case ast.Return():
                     raise self.error(node, "return must be the last line")
                 case _:
                     raise self.outside(node)
-        raise self.error(tree.body[-1], "it must end in return Update(name=value, ...)")
+        ends = "return Update(name=value, ...)" if self.parsed.role in ("step", "land") else "return"
+        raise self.error(tree.body[-1], f"it must end in {ends}")
 
     def refuse_taken(self, node: ast.stmt, name: str) -> None:
         if name in RESERVED:
@@ -247,7 +300,8 @@ class Checker:
                 raise self.error(number, "radial is filled in by the backend: leave it out")
             self.field(number, "Update", "Update", name)
             handed_on = name == "s" and self.kind(number) == UNKEPT
-            if name == "s" and self.rule.second_moment == "element" and not handed_on:
+            unkept = self.rule.state_key is None
+            if name == "s" and self.rule.second_moment == "element" and unkept and not handed_on:
                 raise self.error(number, "the second moment is not the rule's: hand s on as it is")
             if not handed_on:
                 self.number(number)
@@ -310,13 +364,13 @@ class Checker:
         if kind not in self.fields:
             raise self.error(node, f"`{spelt}` is a {kind} and has no fields")
         if name not in self.fields[kind]:
-            if name in ONLY_PREVIOUS.get(kind, ()):
-                raise self.error(node, f'{spelt} has {name} only where direction="previous"')
+            if name in FIELDS.get(kind, ()) and (where := self.lacks(kind, name)):
+                raise self.error(node, f"{spelt} has {name} only where {where}")
             known = f"it has {', '.join(self.fields[kind])}"
             if kind == OWN:
                 known = f'declare it, Rule(..., own=("{name}",))'
             raise self.error(node, f"{spelt} has no {name}: {known}")
-        kept = (kind, name) != ("Update", "s") or self.rule.second_moment == "segment"
+        kept = (kind, name) != ("Update", "s") or self.rule.state_key is not None
         return SCALAR if kept else UNKEPT
 
     def number(self, node: ast.expr) -> str:
@@ -326,7 +380,9 @@ class Checker:
             raise self.error(node, f"`{spelt}` is a condition: use where({spelt}, a, b)")
         if kind == UNKEPT:
             raise self.error(
-                node, f'`{spelt}` is a number only where second_moment="segment": hand it on, s=s'
+                node,
+                f'`{spelt}` is a number only where second_moment="segment", or with a '
+                f"segment_state: hand it on, s=s",
             )
         if kind in ABOUT:
             one = (*self.fields[kind], "NAME")[0]

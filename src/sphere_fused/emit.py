@@ -49,8 +49,9 @@ def last_line(node: ast.stmt) -> int:
 class Emitter:
     """Emits one function of a rule that has been checked."""
 
-    def __init__(self, parsed: Parsed) -> None:
+    def __init__(self, parsed: Parsed, own: tuple[str, ...]) -> None:
         self.parsed = parsed
+        self.own = own
         self.comments = comments(parsed.source)
         names = [
             node.id
@@ -66,6 +67,8 @@ class Emitter:
                 return f"T({value!r})"
             case ast.Name(id=name):
                 return name
+            case ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr="own"), attr=own):
+                return f"{name}.own[{self.own.index(own)}]"
             case ast.Attribute(value=ast.Name(id=name), attr=attribute):
                 return f"{name}.{attribute}"
             case ast.UnaryOp(operand=ast.UnaryOp() as operand):
@@ -98,6 +101,8 @@ class Emitter:
                 given = {k.arg: self.expression(k.value) for k in keywords}
                 fields = [f".{f} = {given[f]}" for f in Update._fields if f in given]
                 return f"return {{{', '.join(fields)}}};"
+            case ast.Return(value=ast.expr() as value):
+                return f"return {self.expression(value)};"
         raise NotImplementedError(f"{ast.unparse(node)} in C++")
 
     def function(self) -> str:
@@ -115,7 +120,8 @@ class Emitter:
             lines.append(f"  {self.statement(node)}")
             if trailing := self.comments.get(last_line(node)):
                 lines[-1] += f"  // {trailing}"
-        head = f"template <class T>\nSPHERE_INLINE Update<T> {tree.name}("
+        returned = "Update<T>" if "Update" in ast.unparse(tree.body[-1]) else "T"
+        head = f"template <class T>\nSPHERE_INLINE {returned} {tree.name}("
         return "\n".join([head, "    " + ",\n    ".join(arguments) + ") {", *lines, "}"])
 
 
@@ -125,63 +131,73 @@ def struct(kind: Any) -> str:
     rows = []
     for n, line in enumerate(lines, 1):
         name = line.split(":")[0].strip()
-        if name in kind._fields and name != "own":  # no compiled rule has any
+        if name in kind._fields:
             default = f" = T({kind._field_defaults[name]})" if name in kind._field_defaults else ""
             note = f"  // {notes[n]}" if n in notes else ""
-            rows.append(f"  T {name}{default};{note}")
+            rows.append(
+                f"  T own[kMostOwn];  // the hyperparameters that a rule has of its own"
+                if name == "own"
+                else f"  T {name}{default};{note}"
+            )
     about = "\n".join(f"// {line}".rstrip() for line in inspect.cleandoc(kind.__doc__).splitlines())
     return "\n".join([about, "template <class T>", f"struct {kind.__name__} {{", *rows, "};"])
 
 
+def switch(rules: tuple[Rule, ...], which: str, call: str, otherwise: str) -> list[str]:
+    """The lines of a function's body that calls that function of a rule."""
+    functions = [(i, getattr(r, which)) for i, r in enumerate(rules)]
+    cases = [f"    case {i}: return {f.__name__}({call});" for i, f in functions if f]
+    return ["  switch (rule) {", *cases, "  }", f"  return {otherwise};", "}"]
+
+
 def table(rules: tuple[Rule, ...]) -> str:
-    directions = {"moment": "kMoment", "previous": "kPrevious", "adam": "kAdam"}
-    seconds = {"segment": "kPerSegment", "element": "kPerElement", None: "kNoSecond"}
     rows = [
-        f'    {{"{r.key}", {directions[r.direction]}, {seconds[r.second_moment]}}},' for r in rules
+        f'    {{"{r.key}", k{r.direction.capitalize()}, '
+        f"{str(r.decays).lower()}, {str(r.verdict is not None).lower()}}},"
+        for r in rules
     ]
-    steps = [f"    case {i}: return {r.step.__name__}(gram, s, h);" for i, r in enumerate(rules)]
-    landing = [(i, r.land.__name__) for i, r in enumerate(rules) if r.land]
-    lands = [f"    case {i}: return {name}(gram, y, u, h);" for i, name in landing]
+    landing = " || ".join(f"rule == {i}" for i, r in enumerate(rules) if r.land)
+    inline = "template <class T>\nSPHERE_INLINE"
     return "\n".join(
         [
             "inline constexpr RuleInfo kRules[] = {",
             *rows,
             "};",
             "",
-            "template <class T>",
-            "SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>& h) {",
-            "  switch (rule) {",
-            *steps,
-            "  }",
-            "  return {};",
-            "}",
+            f"{inline} Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>& h) {{",
+            *switch(rules, "step", "gram, s, h", "{}"),
             "",
             "// Whether a rule has a second function, which must know where the step ended.",
             "SPHERE_INLINE bool lands(int rule) {",
-            f"  return {' || '.join(f'rule == {i}' for i, _ in landing) or 'false'};",
+            f"  return {landing or 'false'};",
             "}",
             "",
-            "template <class T>",
-            "SPHERE_INLINE Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,",
+            f"{inline} Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,",
             "                             const Update<T>& u, const Hyper<T>& h) {",
-            "  switch (rule) {",
-            *lands,
-            "  }",
-            "  return u;",
-            "}",
+            *switch(rules, "land", "gram, y, u, h", "u"),
+            "",
+            "// What a rule that decides over the whole tensor asks of each segment, and makes of it.",
+            f"{inline} T peak(int rule, const Gram<T>& gram, const Hyper<T>& h) {{",
+            *switch(rules, "peak", "gram, h", "T(0)"),
+            "",
+            f"{inline} T verdict(int rule, const Gram<T>& whole, T most, const Hyper<T>& h) {{",
+            *switch(rules, "verdict", "whole, most, h", "T(1)"),
         ]
     )
 
 
 def header(rules: tuple[Rule, ...] = RULES) -> str:
     """The text of csrc/rules.gen.h."""
-    functions: dict[str, Parsed] = {}
+    functions: dict[str, Emitter] = {}
     for rule in rules:
         check(rule)
         for parsed in parse(rule):
             name = parsed.tree.name
-            if functions.setdefault(name, parsed).function is not parsed.function:
+            emitter = functions.setdefault(name, Emitter(parsed, rule.own))
+            if emitter.parsed.function is not parsed.function:
                 raise RuleError(f"two rules define a function called {name}: rename one")
+            if emitter.own != rule.own:
+                raise RuleError(f"two rules with another `own` share {name}: give it one of them")
     return "\n\n".join(
         [
             "// The rules of sphere_fused/optim and the tuples of sphere_fused/rule.py in C++.\n"
@@ -191,7 +207,7 @@ def header(rules: tuple[Rule, ...] = RULES) -> str:
             "namespace sphere_fused {",
             *(struct(s) for s in STRUCTS.values()),
             "inline namespace SPHERE_ISA {",
-            *(Emitter(f).function() for f in functions.values()),
+            *(emitter.function() for emitter in functions.values()),
             table(rules),
             "}  // namespace SPHERE_ISA\n}  // namespace sphere_fused\n",
         ]

@@ -62,10 +62,16 @@ class GroupHyper(NamedTuple):
     eps: float
     weight_decay: float
     decoupled: bool
-    grad_clip: float
+    grad_clip: float = math.inf
+    beta3: float = 0.0
+    # Of what x is made, before bias corrections: ahead_m m + ahead_g g.
+    ahead_m: float = 1.0
+    ahead_g: float = 0.0
+    corrects: bool = True  # moments are corrected for their bias
+    maximize: bool = False
+    own: Any = ()  # as in Hyper
     grad_scale: float | torch.Tensor = 1.0  # what gradients are to be divided by
     found_inf: float | torch.Tensor = 0.0  # not 0: the step changes nothing; same in all groups
-    own: Any = ()  # as in Hyper
 
     def is_numbers(self) -> bool:
         """Whether no tensor is among them."""
@@ -91,23 +97,37 @@ class GroupHyper(NamedTuple):
             found_inf=moved(self.found_inf),
         )
 
-    def at(self, step: Any, dim: int) -> Hyper:
-        """The Hyper of step number `step` (a number or a 0-d tensor) for segments of `dim`."""
+    def at(self, step: Any, entry: Entry) -> Hyper:
+        """The Hyper of step number `step` (a number or a 0-d tensor) of a parameter."""
         lr = in_double(self.lr)
+        coupled = entry.rule.decays and not self.decoupled
+        decoupled = entry.rule.decays and self.decoupled
+        bc1 = 1.0 - self.beta1**step if self.corrects else 1.0
+        bc2 = 1.0 - self.beta2**step if self.corrects else 1.0
         return Hyper(
             lr=lr,
             beta1=self.beta1,
             gain1=self.gain1,
             beta2=self.beta2,
             gain2=1.0 - self.beta2,
-            bc1=1.0 - self.beta1**step,
-            bc2=1.0 - self.beta2**step,
+            beta3=self.beta3,
+            gain3=1.0 - self.beta3,
+            bc1=bc1,
+            bc2=bc2,
+            bc3=1.0 - self.beta3**step,
+            t=step,
             eps=self.eps,
-            decay=1.0 - lr * self.weight_decay if self.decoupled else 1.0,
+            weight_decay=self.weight_decay,
+            decay=1.0 - lr * self.weight_decay if decoupled else 1.0,
             grad_clip=self.grad_clip,
-            sqrt_dim=math.sqrt(dim),
-            weight_decay=0.0 if self.decoupled else self.weight_decay,
-            unscale=1.0 / in_double(self.grad_scale),
+            dim=float(entry.dim),
+            sqrt_dim=math.sqrt(entry.dim),
+            numel=float(entry.param.numel()),
+            l2=self.weight_decay if coupled else 0.0,
+            unscale=(-1.0 if self.maximize else 1.0) / in_double(self.grad_scale),
+            x_m=self.ahead_m * bc2**0.5 / bc1,
+            x_g=self.ahead_g * bc2**0.5 / bc1,
+            x_eps=self.eps * bc2**0.5,
             own=self.own,
         )
 
@@ -187,12 +207,14 @@ class Entry:
     group: int
     rule: Rule
     inside: Dims
+    elementwise: bool  # the rule is the classic one, and nothing is summed
     channel_dims: tuple[int, ...] | None
     allowed: tuple[str, ...]  # names of backends, the preferred first
     moment_key: str
     keeps_moment: bool
     counts_steps: bool
     capturable: bool
+    radius: float | None  # that every segment is to keep; None: what it has before the first step
     state: dict[str, Any]
     geometry: Geometry | None = None
 
@@ -213,16 +235,40 @@ class Entry:
             state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
         if self.keeps_moment:
             state[self.moment_key] = torch.zeros_like(p, dtype=self.state_dtype)
-        if self.rule.second_moment == "segment":
-            state["exp_avg_sq"] = zeros_per_segment(p, self.inside, self.state_dtype)
-        elif self.rule.second_moment == "element":
+        if self.rule.second_moment == "element":
             state["exp_avg_sq"] = torch.zeros_like(p, dtype=self.state_dtype)
+        if self.rule.state_key is not None:
+            state[self.rule.state_key] = zeros_per_segment(p, self.inside, self.state_dtype)
+        if self.rule.keeps_radius:
+            state["radius"] = zeros_per_segment(p, self.inside, self.state_dtype)
+            if self.radius is None:
+                wide = p.detach().to(self.state_dtype)
+                state["radius"].copy_(torch.linalg.vector_norm(wide, dim=self.inside, keepdim=True))
+            else:
+                state["radius"].fill_(self.radius)
         return state
+
+    @property
+    def state_keys(self) -> tuple[str, ...]:
+        """Those of all tensors of the state that a step may read or write."""
+        own = [key for key in (self.rule.state_key,) if key not in (None, "exp_avg_sq")]
+        return ("step", self.moment_key, "exp_avg_sq", *own, "radius")
 
     def state_tensors(self) -> list[tuple[str, torch.Tensor]]:
         """The tensors of the state that a step reads and writes."""
-        keys = ("step", self.moment_key, "exp_avg_sq")
-        return [(key, self.state[key]) for key in keys if key in self.state]
+        return [(key, self.state[key]) for key in self.state_keys if key in self.state]
+
+    def addresses(self) -> dict[str, int]:
+        """Of w, m, v, s, radius and step; 0 for what is not kept."""
+        at = {key: tensor.data_ptr() for key, tensor in self.state_tensors()}
+        return {
+            "w": self.param.data_ptr(),
+            "m": at.get(self.moment_key, 0) if self.keeps_moment else 0,
+            "v": at.get("exp_avg_sq", 0) if self.rule.second_moment == "element" else 0,
+            "s": at.get(self.rule.state_key or "", 0),
+            "radius": at.get("radius", 0) if self.rule.keeps_radius else 0,
+            "step": at.get("step", 0),
+        }
 
     def fitted_state(self, state: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Those tensors of `state` that must be replaced: absent ones, and loaded ones in another
@@ -365,7 +411,7 @@ class Plan:
         for e, new in zip(self.entries, replaced, strict=True):
             written.append((e.name, e.param))
             for key, value in {**e.state, **new}.items():
-                if key in ("step", e.moment_key, "exp_avg_sq"):
+                if key in e.state_keys:
                     written.append((f"the state '{key}' of {e.name}", value))
         self._writes = Writes(written)
         for i in range(len(self.entries)):
@@ -377,16 +423,13 @@ class Plan:
     def _native_plan(self, module: ModuleType) -> Any:
         plan = module.Plan()
         for e in self.entries:
-            where = {key: value.data_ptr() for key, value in e.state_tensors()}
             plan.add(
-                e.param.data_ptr(),
-                where.get(e.moment_key, 0) if e.keeps_moment else 0,
-                where.get("exp_avg_sq", 0),
-                where.get("step", 0),
+                *e.addresses().values(),
                 *(e.geometry or Geometry(0, 0, 0)),
                 e.group,
                 module.RULES.index(e.rule.key) if e.rule.key in module.RULES else -1,
                 DTYPES.index(e.param.dtype),
+                e.elementwise,
             )
         return plan
 

@@ -5,9 +5,9 @@ A backend does the same four moves on every segment; an optimizer only supplies 
     1  moments   m <- beta1 m + (1-beta1) g, and v likewise where v is kept per element
     2  Gram      the inner products of w, x and g over the segment
     3  rule      (Gram, s, Hyper) -> Update                       the optimizer
-    4  combine   w <- a_w w + a_x x + a_g h;  m <- b_w w + b_x x + b_g h
+    4  combine   w <- a_w w + a_x x + a_1 + a_h h;  m <- b_w w + b_x x + b_h h
 
-h is the gradient without its radial part, as in Gram.
+x is the direction, one of `Rule.direction`; h is the gradient without its radial part, as in Gram.
 
 A rule may use the named tuples below, + - * /, comparisons, & and |, and the functions of this
 module. It is compiled from its source, so it must live in a file.
@@ -29,7 +29,7 @@ Scalar: TypeAlias = Any
 class Gram(NamedTuple):
     """Inner products over one segment of the weight w, the gradient g and the direction x.
 
-    wg, gx, hh and hx are there for rules whose direction is "previous", and for no others.
+    The direction of a rule decides which of them there are; see DIRECTIONS.
     h = g - w wg/ww is the gradient without its radial part.
     """
 
@@ -41,6 +41,19 @@ class Gram(NamedTuple):
     gx: Scalar
     hh: Scalar
     hx: Scalar
+    sw: Scalar  # the sum of the elements of w
+    sx: Scalar  # and of x
+    radius: Scalar  # not a product: the norm the segment is to keep, where the rule keeps one
+
+
+# What a rule finds in its Gram besides ww, wx, xx and gg, by its direction.
+DIRECTIONS: dict[str, tuple[str, ...]] = {
+    "moment": (),
+    "previous": ("wg", "gx", "hh", "hx"),
+    "adam": ("wg", "sw", "sx"),
+    "nesterov": ("wg", "sw", "sx"),
+    "sign": ("wg", "sw", "sx"),
+}
 
 
 class Tangent(NamedTuple):
@@ -51,7 +64,7 @@ class Tangent(NamedTuple):
 
 
 class Landing(NamedTuple):
-    """Inner products of the new point y = a_w w + a_x x with itself, with w and with x."""
+    """Inner products of y = a_w w + a_x x + a_1, mostly the new point, with itself, w and x."""
 
     yy: Scalar
     wy: Scalar
@@ -63,27 +76,43 @@ class Hyper(NamedTuple):
 
     lr: Scalar
     beta1: Scalar  # decay of the first moment
-    gain1: Scalar  # weight of the new gradient in it: 1 - beta1, or 1 - dampening; < 0 to maximize
+    gain1: Scalar  # weight of the new gradient in it: 1 - beta1, or 1 - dampening
     beta2: Scalar
     gain2: Scalar  # 1 - beta2
-    bc1: Scalar  # 1 - beta1**t
-    bc2: Scalar  # 1 - beta2**t
+    beta3: Scalar  # decay of what else a rule averages
+    gain3: Scalar  # 1 - beta3
+    bc1: Scalar  # 1 - beta1**t, or 1 where moments are not corrected
+    bc2: Scalar  # 1 - beta2**t, likewise
+    bc3: Scalar  # 1 - beta3**t
+    t: Scalar  # the number of the step, 1 for the first
     eps: Scalar
+    weight_decay: Scalar
     decay: Scalar  # 1 - lr * weight_decay where the decay is decoupled, else 1
     grad_clip: Scalar  # infinity where there is none
-    sqrt_dim: Scalar  # square root of the number of elements in a segment
-    weight_decay: Scalar  # the coupled one, which move 1 adds to the gradient; < 0 to maximize
-    unscale: Scalar  # 1 / grad_scale, which the gradient is multiplied by before all else
+    dim: Scalar  # elements in a segment
+    sqrt_dim: Scalar
+    numel: Scalar  # elements in the tensor
+    l2: Scalar  # what move 1 adds of w to the gradient: the coupled weight decay
+    unscale: Scalar  # what move 1 multiplies the gradient by before: 1 / grad_scale, < 0 to maximize
+    x_m: Scalar  # of what x is made; see Rule.direction
+    x_g: Scalar
+    x_eps: Scalar
+    verdict: Scalar = 1.0  # what Rule.verdict has said of the tensor
     own: Any = ()  # a named tuple of the hyperparameters that a Rule has of its own
 
 
 class Update(NamedTuple):
-    """What a rule decides: the new segment state s and the coefficients of move 4."""
+    """What a rule decides: the new segment state s and the coefficients of move 4.
+
+    a_h, b_w, b_x and b_h are for the directions "moment" and "previous", a_1 for the others, which
+    store m as move 1 has updated it.
+    """
 
     s: Scalar
     a_w: Scalar
     a_x: Scalar
     a_h: Scalar = 0.0
+    a_1: Scalar = 0.0
     b_w: Scalar = 0.0
     b_x: Scalar = 1.0
     b_h: Scalar = 0.0
@@ -92,6 +121,8 @@ class Update(NamedTuple):
 
 Step: TypeAlias = Callable[[Gram, Scalar, Hyper], Update]
 Land: TypeAlias = Callable[[Gram, Landing, Update, Hyper], Update]
+Peak: TypeAlias = Callable[[Gram, Hyper], Scalar]
+Verdict: TypeAlias = Callable[[Gram, Scalar, Hyper], Scalar]
 
 
 @dataclass(frozen=True)
@@ -102,14 +133,27 @@ class Rule:
         name: its name in every backend and in messages.
         step: `(gram, s, hyper) -> Update`, the step itself.
         land: `(gram, landing, update, hyper) -> Update`, for a rule that needs to know where the
-            step ended. The backend supplies the landing's products, from the Gram or, where that
-            would cancel, measured on the new point itself. Such a rule leaves a_h at 0.
-        direction: what x is. "moment": the updated first moment. "previous": the first moment
-            before the update, which move 4 then updates; such a rule has no `land`. "adam":
-            Adam's elementwise direction (m/bc1) / (sqrt(v/bc2) + eps); m is then stored as
-            updated, whatever b_* say.
+            step ended, or how long what it makes of w and x is. The backend supplies the products
+            of y = a_w w + a_x x + a_1, from the Gram or, where that would cancel, measured on y
+            itself; what `land` returns is carried out. Such a rule leaves a_h at 0.
+        direction: what x is.
+            "moment": m, updated.
+            "previous": m before the update, which move 4 then makes; such a rule has no `land`.
+            "adam": Adam's (x_m m + x_g g) / (sqrt(v) + x_eps), m updated; x_g is 0 but for Nesterov.
+            "nesterov": x_m m + x_g g, m before the update.
+            "sign": the sign of that.
         second_moment: what `exp_avg_sq` holds: one number per "segment" (it is the rule's s), one
-            per "element", or None.
+            per "element" (where the direction is "adam", and only there), or None.
+        segment_state: the key under which the optimizer's state keeps s where it is no second
+            moment, or None.
+        keeps_radius: whether the state keeps, as `radius`, the norm that each segment had before
+            the first step, or what the class says; it is `gram.radius`.
+        decays: whether weight decay is applied as the group says, coupled or not; else it is the
+            rule's to read.
+        peak, verdict: for a rule that must see the whole tensor first. `(gram, hyper) -> number` of
+            each segment, from ww, wg and gg only; and, of those of the whole tensor and the largest
+            such number, `(whole, peak, hyper) -> number`, which `step` reads as h.verdict. Where it
+            is above 1, the tensor is one segment: `step` is given the products of all of it.
         own: names of hyperparameters of the rule's own, read as h.own.NAME. They become arguments
             of the optimizer and keys of its groups.
     """
@@ -117,15 +161,29 @@ class Rule:
     name: str
     step: Step
     land: Land | None = None
-    direction: Literal["moment", "previous", "adam"] = "moment"
+    direction: Literal["moment", "previous", "adam", "nesterov", "sign"] = "moment"
     second_moment: Literal["segment", "element"] | None = "segment"
+    segment_state: str | None = None
+    keeps_radius: bool = False
+    decays: bool = True
+    peak: Peak | None = None
+    verdict: Verdict | None = None
     own: tuple[str, ...] = ()
+
+    @property
+    def functions(self) -> list[Any]:
+        return [f for f in (self.step, self.land, self.peak, self.verdict) if f is not None]
 
     @property
     def key(self) -> str:
         """What no other rule has, whatever its name."""
-        functions = [f for f in (self.step, self.land) if f is not None]
-        return " ".join([self.direction, *(f"{f.__module__}.{f.__qualname__}" for f in functions)])
+        functions = [f"{f.__module__}.{f.__qualname__}" for f in self.functions]
+        return " ".join([self.direction, *["own decay"] * (not self.decays), *functions, *self.own])
+
+    @property
+    def state_key(self) -> str | None:
+        """Where the state keeps s."""
+        return "exp_avg_sq" if self.second_moment == "segment" else self.segment_state
 
 
 # NaN where math would raise: what `where` leaves out is computed all the same.

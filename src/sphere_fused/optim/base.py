@@ -143,23 +143,23 @@ class SphereOptimizer(Optimizer):
         gain1: float,
         beta2: float = 0.0,
         eps: float = 0.0,
-        grad_clip: float = math.inf,
     ) -> GroupHyper:
-        decoupled = bool(group["decoupled_weight_decay"])
-        weight_decay = float(group["weight_decay"])
-        # -(g - wd w) is what enters the moments: both signs move into the factors.
-        sign = -1.0 if group["maximize"] else 1.0
+        own = self.own_hyper(group)
         return GroupHyper(
             lr=at_hand(group["lr"]),
             beta1=beta1,
-            gain1=sign * gain1,
+            gain1=gain1,
             beta2=beta2,
             eps=eps,
-            weight_decay=weight_decay if decoupled else sign * weight_decay,
-            decoupled=decoupled,
-            grad_clip=grad_clip,
-            own=own_type(self.rule.own)(*(float(group[name]) for name in self.rule.own)),
+            weight_decay=float(group["weight_decay"]),
+            decoupled=bool(group.get("decoupled_weight_decay", self.decoupled)),
+            maximize=bool(group["maximize"]),
+            own=own_type(tuple(own))(**own),
         )
+
+    def own_hyper(self, group: dict[str, Any]) -> dict[str, float]:
+        """The hyperparameters of the rule's own."""
+        return {name: float(group[name]) for name in self.rule.own}
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
         """Raise TypeError or ValueError if a number of `group` is none, or out of range."""
