@@ -10,7 +10,7 @@ namespace sphere_fused {
 
 // Inner products over one segment of the weight w, the gradient g and the direction x.
 //
-// wg, gx, hh and hx are there for rules whose direction is "previous", and for no others.
+// The direction of a rule decides which of them there are; see DIRECTIONS.
 // h = g - w wg/ww is the gradient without its radial part.
 template <class T>
 struct Gram {
@@ -22,6 +22,9 @@ struct Gram {
   T gx;
   T hh;
   T hx;
+  T sw;  // the sum of the elements of w
+  T sx;  // and of x
+  T radius;  // not a product: the norm the segment is to keep, where the rule keeps one
 };
 
 // Inner products of h, as in Gram, with itself and with x.
@@ -31,7 +34,7 @@ struct Tangent {
   T hx;
 };
 
-// Inner products of the new point y = a_w w + a_x x with itself, with w and with x.
+// Inner products of y = a_w w + a_x x + a_1, mostly the new point, with itself, w and x.
 template <class T>
 struct Landing {
   T yy;
@@ -44,26 +47,42 @@ template <class T>
 struct Hyper {
   T lr;
   T beta1;  // decay of the first moment
-  T gain1;  // weight of the new gradient in it: 1 - beta1, or 1 - dampening; < 0 to maximize
+  T gain1;  // weight of the new gradient in it: 1 - beta1, or 1 - dampening
   T beta2;
   T gain2;  // 1 - beta2
-  T bc1;  // 1 - beta1**t
-  T bc2;  // 1 - beta2**t
+  T beta3;  // decay of what else a rule averages
+  T gain3;  // 1 - beta3
+  T bc1;  // 1 - beta1**t, or 1 where moments are not corrected
+  T bc2;  // 1 - beta2**t, likewise
+  T bc3;  // 1 - beta3**t
+  T t;  // the number of the step, 1 for the first
   T eps;
+  T weight_decay;
   T decay;  // 1 - lr * weight_decay where the decay is decoupled, else 1
   T grad_clip;  // infinity where there is none
-  T sqrt_dim;  // square root of the number of elements in a segment
-  T weight_decay;  // the coupled one, which move 1 adds to the gradient; < 0 to maximize
-  T unscale;  // 1 / grad_scale, which the gradient is multiplied by before all else
+  T dim;  // elements in a segment
+  T sqrt_dim;
+  T numel;  // elements in the tensor
+  T l2;  // what move 1 adds of w to the gradient: the coupled weight decay
+  T unscale;  // what move 1 multiplies the gradient by before: 1 / grad_scale, < 0 to maximize
+  T x_m;  // of what x is made; see Rule.direction
+  T x_g;
+  T x_eps;
+  T verdict = T(1.0);  // what Rule.verdict has said of the tensor
+  T own[kMostOwn];  // the hyperparameters that a rule has of its own
 };
 
 // What a rule decides: the new segment state s and the coefficients of move 4.
+//
+// a_h, b_w, b_x and b_h are for the directions "moment" and "previous", a_1 for the others, which
+// store m as move 1 has updated it.
 template <class T>
 struct Update {
   T s;
   T a_w;
   T a_x;
   T a_h = T(0.0);
+  T a_1 = T(0.0);
   T b_w = T(0.0);
   T b_x = T(1.0);
   T b_h = T(0.0);
@@ -156,13 +175,13 @@ SPHERE_INLINE Update<T> transport_buffer(
 }
 
 inline constexpr RuleInfo kRules[] = {
-    {"adam sphere_fused.optim.classic.elementwise", kAdam, kPerElement},
-    {"moment sphere_fused.optim.adams.adams", kMoment, kPerSegment},
-    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamst.transport", kMoment, kPerSegment},
-    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamsrt.rescale_and_transport", kMoment, kPerSegment},
-    {"previous sphere_fused.optim.adamg.adamg", kPrevious, kPerSegment},
-    {"moment sphere_fused.optim.classic.elementwise", kMoment, kNoSecond},
-    {"moment sphere_fused.optim.classic.elementwise sphere_fused.optim.sgdmrt.transport_buffer", kMoment, kNoSecond},
+    {"adam sphere_fused.optim.classic.elementwise", kAdam, true, false},
+    {"moment sphere_fused.optim.adams.adams", kMoment, true, false},
+    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamst.transport", kMoment, true, false},
+    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamsrt.rescale_and_transport", kMoment, true, false},
+    {"previous sphere_fused.optim.adamg.adamg", kPrevious, true, false},
+    {"moment sphere_fused.optim.classic.elementwise", kMoment, true, false},
+    {"moment sphere_fused.optim.classic.elementwise sphere_fused.optim.sgdmrt.transport_buffer", kMoment, true, false},
 };
 
 template <class T>
@@ -193,6 +212,21 @@ SPHERE_INLINE Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,
     case 6: return transport_buffer(gram, y, u, h);
   }
   return u;
+}
+
+// What a rule that decides over the whole tensor asks of each segment, and makes of it.
+template <class T>
+SPHERE_INLINE T peak(int rule, const Gram<T>& gram, const Hyper<T>& h) {
+  switch (rule) {
+  }
+  return T(0);
+}
+
+template <class T>
+SPHERE_INLINE T verdict(int rule, const Gram<T>& whole, T most, const Hyper<T>& h) {
+  switch (rule) {
+  }
+  return T(1);
 }
 
 }  // namespace SPHERE_ISA
