@@ -19,7 +19,6 @@ enum Direction : int8_t { kMoment, kPrevious, kAdam, kNesterov, kSign, kDirectio
 struct RuleInfo {
   const char* name;
   Direction direction;
-  bool decays;   // as the group says; else weight decay is the rule's own
   bool surveys;  // decides over the whole tensor first
 };
 

@@ -175,13 +175,13 @@ SPHERE_INLINE Update<T> transport_buffer(
 }
 
 inline constexpr RuleInfo kRules[] = {
-    {"adam sphere_fused.optim.classic.elementwise", kAdam, true, false},
-    {"moment sphere_fused.optim.adams.adams", kMoment, true, false},
-    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamst.transport", kMoment, true, false},
-    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamsrt.rescale_and_transport", kMoment, true, false},
-    {"previous sphere_fused.optim.adamg.adamg", kPrevious, true, false},
-    {"moment sphere_fused.optim.classic.elementwise", kMoment, true, false},
-    {"moment sphere_fused.optim.classic.elementwise sphere_fused.optim.sgdmrt.transport_buffer", kMoment, true, false},
+    {"adam sphere_fused.optim.classic.elementwise", kAdam, false},
+    {"moment sphere_fused.optim.adams.adams", kMoment, false},
+    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamst.transport", kMoment, false},
+    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamsrt.rescale_and_transport", kMoment, false},
+    {"previous sphere_fused.optim.adamg.adamg", kPrevious, false},
+    {"moment sphere_fused.optim.classic.elementwise", kMoment, false},
+    {"moment sphere_fused.optim.classic.elementwise sphere_fused.optim.sgdmrt.transport_buffer", kMoment, false},
 };
 
 template <class T>
@@ -196,6 +196,11 @@ SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>&
     case 6: return elementwise(gram, s, h);
   }
   return {};
+}
+
+// Whether weight decay is applied as the group says; else it is the rule's to read.
+SPHERE_INLINE bool decays([[maybe_unused]] int rule) {
+  return true;
 }
 
 // Whether a rule has a second function, which must know where the step ended.

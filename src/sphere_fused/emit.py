@@ -153,10 +153,11 @@ def switch(rules: tuple[Rule, ...], which: str, call: str, otherwise: str) -> li
 def table(rules: tuple[Rule, ...]) -> str:
     rows = [
         f'    {{"{r.key}", k{r.direction.capitalize()}, '
-        f"{str(r.decays).lower()}, {str(r.verdict is not None).lower()}}},"
+        f"{str(r.verdict is not None).lower()}}},"
         for r in rules
     ]
     landing = " || ".join(f"rule == {i}" for i, r in enumerate(rules) if r.land)
+    deciding = " && ".join(f"rule != {i}" for i, r in enumerate(rules) if not r.decays)
     inline = "template <class T>\nSPHERE_INLINE"
     return "\n".join(
         [
@@ -166,6 +167,11 @@ def table(rules: tuple[Rule, ...]) -> str:
             "",
             f"{inline} Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>& h) {{",
             *switch(rules, "step", "gram, s, h", "{}"),
+            "",
+            "// Whether weight decay is applied as the group says; else it is the rule's to read.",
+            "SPHERE_INLINE bool decays([[maybe_unused]] int rule) {",
+            f"  return {deciding or 'true'};",
+            "}",
             "",
             "// Whether a rule has a second function, which must know where the step ended.",
             "SPHERE_INLINE bool lands(int rule) {",
