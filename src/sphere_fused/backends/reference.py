@@ -162,7 +162,7 @@ def products(
 
     def gram(dims: Dims) -> Gram:
         sums = {name: total(a * b, dims) for name, (a, b) in factors.items() if name in here}
-        return Gram(*(sums.get(name) for name in factors), radius)
+        return Gram(**{name: sums.get(name) for name in factors}, radius=radius)
 
     def landing(u: Update) -> Landing:
         y = u.a_w * w + u.a_x * x + u.a_1
