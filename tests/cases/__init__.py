@@ -12,7 +12,6 @@ from typing import Any
 import sphere_fused
 
 _modules = [importlib.import_module(f"cases.{m.name}") for m in pkgutil.iter_modules(__path__)]
-_modules = [m for m in _modules if hasattr(sphere_fused, m.OPTIMIZER)]  # TODO: drop, all will exist
 CASES: dict[str, dict[str, dict[str, Any]]] = {m.OPTIMIZER: m.CASES for m in _modules}
 OPTIMIZERS = list(CASES)
 # (optimizer, name of the case, keyword arguments)

@@ -50,7 +50,8 @@ def step_parameter(entry: Entry, hyper: GroupHyper) -> None:
         s=state[rule.state_key] if rule.state_key is not None else None,
         radius=state["radius"] if rule.keeps_radius else None,
     )
-    after = stepped(rule, entry.inside, before, p.grad.to(w.dtype), h)
+    inside = None if entry.elementwise else entry.inside
+    after = stepped(rule, inside, before, p.grad.to(w.dtype), h)
     p.copy_(after.w)
     if entry.keeps_moment:
         before.m.copy_(after.m)
@@ -69,8 +70,10 @@ class Tensors(NamedTuple):
     radius: torch.Tensor | None
 
 
-def stepped(rule: Rule, inside: Dims, before: Tensors, g: torch.Tensor, h: Hyper) -> Tensors:
-    """All moves; nothing is written."""
+def stepped(
+    rule: Rule, inside: Dims | None, before: Tensors, g: torch.Tensor, h: Hyper
+) -> Tensors:
+    """All moves on segments over the dims `inside`, or on single elements; nothing is written."""
     w = before.w
     if isinstance(h.unscale, torch.Tensor) or h.unscale != 1.0:
         g = g * h.unscale
@@ -135,14 +138,14 @@ def products(
     w: torch.Tensor,
     x: torch.Tensor,
     g: torch.Tensor,
-    inside: Dims,
+    inside: Dims | None,
     radius: torch.Tensor | None,
 ) -> Products:
-    def total(a: torch.Tensor, dims: Dims) -> torch.Tensor:
+    def total(a: torch.Tensor, dims: Dims | None) -> torch.Tensor:
         return a.sum(dim=dims, keepdim=True) if dims else a
 
     radial: Any = 0.0
-    if rule.direction == "previous":
+    if rule.direction == "previous" and inside is not None:
         ww, wg = total(w * w, inside), total(w * g, inside)
         radial = torch.where(ww > 0, wg / ww, 0.0)
     h = g - radial * w
@@ -160,7 +163,7 @@ def products(
     }
     here = ("ww", "wx", "xx", "gg", *DIRECTIONS[rule.direction])
 
-    def gram(dims: Dims) -> Gram:
+    def gram(dims: Dims | None) -> Gram:
         sums = {name: total(a * b, dims) for name, (a, b) in factors.items() if name in here}
         return Gram(**{name: sums.get(name) for name in factors}, radius=radius)
 

@@ -155,7 +155,7 @@ def compiled_reference(params: list[torch.Tensor]) -> Contender:
         step.add_(1)
         h = hyper.at(step.double(), rule, math.prod(w.shape[1:]), w.numel())
         before = reference.Tensors(w, m, None if inside else v, v if inside else None, None)
-        after = reference.stepped(rule, inside, before, g, h)
+        after = reference.stepped(rule, inside or None, before, g, h)
         w.copy_(after.w)
         m.copy_(after.m)
         second = after.s if inside else after.v
