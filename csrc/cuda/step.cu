@@ -31,7 +31,11 @@ __device__ __forceinline__ void step_elements(const Entry& entry, int64_t turn) 
   for (int c = 0; c < kChunks; ++c) {
 #pragma unroll
     for (int k = 0; k < kVector; ++k) {
-      w[c][k] = new_weight<kDirection>(w[c][k], x[c][k], g[c][k], u);
+      const T before = w[c][k];
+      w[c][k] = new_weight<kDirection>(before, x[c][k], g[c][k], u);
+      if constexpr (kDirection == kPrevious) {
+        x[c][k] = new_moment<kDirection>(before, x[c][k], g[c][k], u);
+      }
     }
   }
   all.template put<kDirection, true, false, kChunks>(mine, 0, kChunks, w, x);
@@ -95,9 +99,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) small_units(Wor
   each_unit(work, [](const Entry& entry, int64_t piece) {
     if (entry.tier == kTileRows) step_tile<kDirection, W, G>(entry, piece);
     else if (entry.direction == kAdam) step_elements<kAdam, W, G>(entry, piece);
-    else if constexpr (kDirection == kMoment || kDirection == kNesterov) {
-      step_elements<kDirection, W, G>(entry, piece);
-    }
+    else if constexpr (kDirection != kAdam) step_elements<kDirection, W, G>(entry, piece);
   });
 }
 
