@@ -30,8 +30,10 @@ def rotate(gram: Gram, d: Landing, u: Update, h: Hyper) -> Update:
     q = h.beta3 * u.s + h.gain3 * d.yy
     eta = sqrt(h.lr * h.own.rate)
     k = eta * gram.radius / (sqrt(q / h.bc3) + h.own.rotational_eps)
+    # Of a d that is 0 no multiple is anything but rounding.
+    k = where(d.yy == 0, 0.0, k)
     yy = gram.ww - 2.0 * k * d.wy + k * k * d.yy
-    stays = (yy == 0) | (eta == 0)
+    stays = (yy == 0) | (k == 0)
     scale = gram.radius / sqrt(yy)
     a_w = where(stays, 1.0, scale * (1.0 - k * u.a_w))
     a_x = where(stays, 0.0, -scale * k * u.a_x)
@@ -48,8 +50,8 @@ class Rotational(SphereOptimizer):
 
     There is no weight decay: the decay that the underlying optimizer would have sets eta, the angle
     at which it would come to rest. With zero_mean segments are also centred when the optimizer is
-    made, at the same norm. Where weight_decay is 0, and for segments of one element, the underlying
-    optimizer itself steps.
+    made, at the same norm; of two elements they then cannot turn. Where weight_decay is 0, and for
+    parameters of one dimension and segments of one element, the underlying optimizer itself steps.
     """
 
     def own_hyper(self, group: dict[str, Any]) -> dict[str, float]:
@@ -67,7 +69,8 @@ class Rotational(SphereOptimizer):
         return self.rule if group["weight_decay"] != 0 else self.classic
 
     def is_elementwise(self, group: dict[str, Any], p: torch.Tensor, inside: Dims) -> bool:
-        return group["weight_decay"] == 0 or super().is_elementwise(group, p, inside)
+        is_classic = group["weight_decay"] == 0 or p.dim() <= 1
+        return is_classic or super().is_elementwise(group, p, inside)
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
         super().check_hyperparameters(group)
