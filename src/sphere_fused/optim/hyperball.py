@@ -85,7 +85,14 @@ def hyperball_(
             )
         entries.append(entry_of(p, update, name, channel_dims, backend))
     hyper = GroupHyper(
-        lr=lr, beta1=0.0, gain1=1.0, beta2=0.0, eps=0.0, weight_decay=0.0, decoupled=False
+        lr=lr,
+        beta1=0.0,
+        gain1=1.0,
+        beta2=0.0,
+        eps=0.0,
+        weight_decay=0.0,
+        decoupled=False,
+        corrects=False,
     )
     functional.step_once(entries, collections.defaultdict(dict), [hyper])
 
