@@ -26,10 +26,9 @@ class CpuSteps {
     int64_t block;
     Gram<double> gram;
   };
-  // What is surveyed in one go: units [first, last) of a parameter, a block of one of its rows, or
-  // of all its elements.
+  // What is surveyed in one go: units of a parameter, a block of a long row, or elements.
   struct Piece {
-    size_t work;
+    const Work* work;
     int64_t first, last;
     Survey survey;
   };
@@ -46,11 +45,12 @@ class CpuSteps {
   void step_short_rows(const Kernels& kernels, Works works, int threads);
   void step_long_rows(const Kernels& kernels, Works works, int threads);
   void survey(const Kernels& kernels, Works works, int threads);
+  void survey_as_one(const Kernels& kernels, Works works, int threads);
 
   std::mutex busy_;  // somebody may step an optimizer from two threads
   // Parameters of a group mostly share their step count, and powers are slow.
   std::vector<Hyper<double>> hypers_;
-  std::vector<Work> once_, again_;  // those read once, and those read twice
+  std::vector<Work> once_, again_;  // parameters read once, and those read more often
   std::vector<Verdict> verdicts_;
   std::vector<int64_t> starts_;  // of works, in elements of all of them end to end
   std::vector<Row> rows_;

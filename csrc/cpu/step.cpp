@@ -33,27 +33,22 @@ SPHERE_INLINE Gram<T> lane(const Gram<V>& a, int c) {
           {}};
 }
 
-// The updates of neighbouring columns, each field in one array.
-template <class T>
-struct Updates {
-  static constexpr int kFields = sizeof(Update<T>) / sizeof(T);
-  template <class V>
-  struct Fields {
-    V of[kFields];
+// Of one column, or of as many neighbouring ones as a vector has lanes.
+template <class V, class T>
+SPHERE_INLINE Update<V> gather(const Update<T>* u) {
+  const auto field = [u](T Update<T>::* which) {
+    if constexpr (std::is_same_v<V, T>) {
+      return u->*which;
+    } else {
+      V v;
+      for (int c = 0; c < kLanes<T>; ++c) v[c] = u[c].*which;
+      return v;
+    }
   };
-  T of[kFields][kUnitColumns];
-
-  void set(int64_t column, const Update<T>& u) {
-    const auto fields = same_bits<Fields<T>>(u);
-    for (int f = 0; f < kFields; ++f) of[f][column] = fields.of[f];
-  }
-  template <class V>
-  SPHERE_INLINE Update<V> get(int64_t column) const {
-    Fields<V> fields;
-    for (int f = 0; f < kFields; ++f) fields.of[f] = load<V>(of[f] + column);
-    return same_bits<Update<V>>(fields);
-  }
-};
+  using U = Update<T>;
+  return {field(&U::s),   field(&U::a_w), field(&U::a_x), field(&U::a_h),   field(&U::a_1),
+          field(&U::b_w), field(&U::b_x), field(&U::b_h), field(&U::radial)};
+}
 
 template <class T>
 Hyper<T> hyper_of(const Work& work) {
@@ -92,9 +87,11 @@ inline constexpr int64_t kBatchRows = 16;
 static_assert(kHead <= kAloneRow);
 // Longer rows make Adam's direction twice: the room for it is on the stack.
 inline constexpr int64_t kMostRoom = 16384;
-// Rows of a strip of columns that are added up in one go: they all meet in one lane, where of a
-// row's elements every eighth does. So many stay in the first level of the cache.
-inline constexpr int64_t kTile = 16;
+// Elements of a column that are summed in one go: they all meet in one lane, where of a row's every
+// eighth does. So many rows of a strip stay in the first level of the cache; to gather updates takes
+// as long as to use them for about as many.
+inline constexpr int64_t kSumRows = 16;
+inline constexpr int64_t kUpdateRows = 64;
 
 template <class W, class G, Direction kDirection>
 struct Parameter {
@@ -169,7 +166,13 @@ struct Parameter {
     sweep<T>(0, row.n, [&](int64_t i, auto kind) __attribute__((always_inline)) {
       const auto e = read<kDirection, decltype(kind)>(row, i, h);
       store(row.w + i, new_weight<kDirection>(e.w, e.x, e.g, u));
-      if (row.m) store(row.m + i, e.m);
+      if (row.m) {
+        if constexpr (kDirection == kPrevious) {
+          store(row.m + i, new_moment<kDirection>(e.w, e.x, e.g, u));
+        } else {
+          store(row.m + i, e.m);
+        }
+      }
       if constexpr (kDirection == kAdam) store(row.v + i, e.v);
     });
   }
@@ -186,11 +189,11 @@ struct Parameter {
     }
   };
 
-  // Calls at(top, rows, column, V{}) for all vectors of neighbouring columns, tile after tile.
+  // Calls at(top, bottom, column, V{}) for all vectors of neighbouring columns, `rows` at a time.
   template <class At>
-  SPHERE_INLINE static void tiles(int64_t dim, int64_t width, At at) {
-    for (int64_t top = 0; top < dim; top += kTile) {
-      const int64_t bottom = top + kTile < dim ? top + kTile : dim;
+  SPHERE_INLINE static void tiles(int64_t rows, int64_t dim, int64_t width, At at) {
+    for (int64_t top = 0; top < dim; top += rows) {
+      const int64_t bottom = top + rows < dim ? top + rows : dim;
       sweep<T>(0, width, [&](int64_t c, auto kind) __attribute__((always_inline)) {
         at(top, bottom, c, kind);
       });
@@ -201,7 +204,7 @@ struct Parameter {
   static void sum_columns(const Segments& at, const Strip& strip, const Look look,
                           Gram<double> (&sums)[kUnitColumns]) {
     for (int64_t c = 0; c < strip.width; ++c) sums[c] = {};
-    tiles(at.dim, strip.width, [&](int64_t top, int64_t bottom, int64_t c, auto kind) {
+    tiles(kSumRows, at.dim, strip.width, [&](int64_t top, int64_t bottom, int64_t c, auto kind) {
       using V = decltype(kind);
       Gram<V> part{};
       for (int64_t d = top; d < bottom; ++d) look(part, d * at.inner + c);
@@ -217,13 +220,13 @@ struct Parameter {
       const Row row(*work.at, strip.start, strip.width);
       Gram<double> sums[kUnitColumns];
       sum_columns(*work.at, strip, Step<kDirection, W, G>{row, h}, sums);
-      Updates<T> updates;
+      Update<T> updates[kUnitColumns];
       for (int64_t c = 0; c < strip.width; ++c) {
-        updates.set(c, decided(work, strip.segment + c, sums[c], h));
+        updates[c] = decided(work, strip.segment + c, sums[c], h);
       }
-      tiles(dim, strip.width, [&](int64_t top, int64_t bottom, int64_t c, auto kind) {
+      tiles(kUpdateRows, dim, strip.width, [&](int64_t top, int64_t bottom, int64_t c, auto kind) {
         using V = decltype(kind);
-        const auto u = updates.template get<V>(c);
+        const auto u = gather<V>(updates + c);
         for (int64_t d = top; d < bottom; ++d) write<kDirection, V>(row, d * inner + c, h, u);
       });
     }
@@ -254,10 +257,15 @@ struct Parameter {
                                rounded<T>(update));
   }
 
-  static Survey survey_units(const Work& work, int64_t first, int64_t last) {
+  static Survey survey(const Work& work, int64_t first, int64_t last) {
     const auto h = hyper_of<T>(work);
     const auto exact = hyper_of<double>(work);
     const Segments& at = *work.at;
+    const auto sums_of = [&](const Row& row) { return gram_of<T>(Glance<W, G>{row, h}); };
+    if (at.inner == 1 && at.dim > kLongRow) {
+      const int64_t blocks = (at.dim + kBlock - 1) / kBlock;
+      return {sums_of(block_of(at, first / blocks, first % blocks)), 0};
+    }
     Survey survey{};
     const auto take = [&](const Gram<double>& gram) {
       survey.sums += gram;
@@ -265,7 +273,7 @@ struct Parameter {
     };
     for (; first < last; ++first) {
       if (at.inner == 1) {
-        take(gram_of<T>(Glance<W, G>{Row(at, first * at.dim, at.dim), h}));
+        take(sums_of(Row(at, first * at.dim, at.dim)));
         continue;
       }
       const Strip strip(at, first);
@@ -276,12 +284,8 @@ struct Parameter {
     return survey;
   }
 
-  static Gram<double> survey_block(const Work& work, int64_t row, int64_t block) {
-    return gram_of<T>(Glance<W, G>{block_of(*work.at, row, block), hyper_of<T>(work)});
-  }
-
-  static Gram<double> survey_whole(const Work& work, int64_t first, int64_t count) {
-    return gram_of<T>(Peek<kDirection, W, G>{Row(*work.at, first, count), hyper_of<T>(work)});
+  static Gram<double> survey_elements(const Work& work, int64_t first, int64_t last) {
+    return gram_of<T>(Peek<kDirection, W, G>{Row(*work.at, first, last - first), hyper_of<T>(work)});
   }
 };
 
@@ -357,13 +361,10 @@ extern const Kernels SPHERE_KERNELS = {
       with_parameter(*work.at, [&](auto p) { p.block_update(work, row, block, update); });
     },
     [](const Work& work, int64_t first, int64_t last) {
-      return with_parameter(*work.at, [&](auto p) { return p.survey_units(work, first, last); });
+      return with_parameter(*work.at, [&](auto p) { return p.survey(work, first, last); });
     },
-    [](const Work& work, int64_t row, int64_t block) {
-      return with_parameter(*work.at, [&](auto p) { return p.survey_block(work, row, block); });
-    },
-    [](const Work& work, int64_t first, int64_t count) {
-      return with_parameter(*work.at, [&](auto p) { return p.survey_whole(work, first, count); });
+    [](const Work& work, int64_t first, int64_t last) {
+      return with_parameter(*work.at, [&](auto p) { return p.survey_elements(work, first, last); });
     },
     [](float* w, const float* g, float* m, int64_t n) {
       sweep<float>(0, n, [&](int64_t i, auto kind) __attribute__((always_inline)) {

@@ -15,7 +15,7 @@ struct Verdict {
 struct Work {
   const Segments* at;
   const Hyper<double>* hyper;
-  const Verdict* verdict;  // null where the rule has none
+  Verdict* verdict;  // null where the rule has none
 };
 
 // Elements of a row that are summed in one go; what threads share a longer row by.
@@ -42,11 +42,10 @@ struct Kernels {
   Gram<double> (*block_gram)(const Work&, int64_t row, int64_t block);
   Update<double> (*row_update)(const Work&, int64_t row, const Gram<double>& gram);
   void (*block_update)(const Work&, int64_t row, int64_t block, const Update<double>& update);
-  // What a verdict is made of: the survey of units, or of a block of a row, which has no peak; and
-  // all products of `count` elements of the parameter. Nothing is written.
-  Survey (*survey_units)(const Work&, int64_t first, int64_t last);
-  Gram<double> (*survey_block)(const Work&, int64_t row, int64_t block);
-  Gram<double> (*survey_whole)(const Work&, int64_t first, int64_t count);
+  // What verdicts are made of; nothing is written. Of units, or of a block of a long row, which
+  // has no peak; and all products of the elements [first, last).
+  Survey (*survey)(const Work&, int64_t first, int64_t last);
+  Gram<double> (*survey_elements)(const Work&, int64_t first, int64_t last);
   // Nothing but the traffic of a step: reads w, g and m, and writes w and m.
   void (*stream)(float* w, const float* g, float* m, int64_t n);
 };
