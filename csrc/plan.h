@@ -16,6 +16,12 @@ enum DType : int8_t { kFloat32, kFloat64, kBFloat16, kFloat16 };
 // What x is; see Rule in sphere_fused/rule.py.
 enum Direction : int8_t { kMoment, kPrevious, kAdam, kNesterov, kSign, kDirections };
 
+// Whether code that is compiled for one direction steps rules of another: kNesterov's may choose when
+// it runs.
+template <Direction kCompiled, Direction kDirection>
+inline constexpr bool kServes =
+    kCompiled == kDirection || (kCompiled == kNesterov && kDirection == kSign);
+
 struct RuleInfo {
   const char* name;
   Direction direction;

@@ -270,9 +270,11 @@ SPHERE_INLINE Update<T> rotate(
   // y = w - k d, whose norm is then made the radius.
   const auto q = h.beta3 * u.s + h.gain3 * d.yy;
   const auto eta = sqrt(h.lr * h.own[0]);
-  const auto k = eta * gram.radius / (sqrt(q / h.bc3) + h.own[2]);
+  auto k = eta * gram.radius / (sqrt(q / h.bc3) + h.own[2]);
+  // Of a d that is 0 no multiple is anything but rounding.
+  k = where(d.yy == T(0), T(0.0), k);
   const auto yy = gram.ww - T(2.0) * k * d.wy + k * k * d.yy;
-  const auto stays = yy == T(0) || eta == T(0);
+  const auto stays = yy == T(0) || k == T(0);
   const auto scale = gram.radius / sqrt(yy);
   const auto a_w = where(stays, T(1.0), scale * (T(1.0) - k * u.a_w));
   const auto a_x = where(stays, T(0.0), -scale * k * u.a_x);
@@ -380,6 +382,28 @@ SPHERE_INLINE Update<T> lars(
   return {.s = s, .a_w = T(1.0) - h.lr * of_e * e_w, .a_x = -h.lr * of_b * h.beta1, .a_h = -h.lr * of_e * ratio, .b_w = gain * e_w, .b_x = h.beta1, .b_h = gain * ratio};
 }
 
+template <class T>
+SPHERE_INLINE Update<T> share_of_norm(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto size = sqrt(gram.xx);
+  return {.s = s, .a_w = T(1.0), .a_x = where(size == T(0), T(0.0), -h.lr * sqrt(gram.ww) / size)};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> back_to_norm(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] const Landing<T>& y,
+    [[maybe_unused]] const Update<T>& u,
+    [[maybe_unused]] const Hyper<T>& h) {
+  // A step that is 0, or would land on 0, leaves w.
+  const auto stays = y.yy == T(0) || u.a_x == T(0);
+  const auto scale = sqrt(gram.ww) / sqrt(y.yy);
+  const auto a_w = where(stays, T(1.0), scale * u.a_w);
+  return {.s = u.s, .a_w = a_w, .a_x = where(stays, T(0.0), scale * u.a_x)};
+}
+
 inline constexpr RuleInfo kRules[] = {
     {"adam sphere_fused.optim.classic.elementwise", kAdam, false},
     {"moment sphere_fused.optim.adams.adams", kMoment, false},
@@ -393,45 +417,66 @@ inline constexpr RuleInfo kRules[] = {
     {"nesterov sphere_fused.optim.classic.elementwise", kNesterov, false},
     {"nesterov own decay sphere_fused.optim.adamp.projected sphere_fused.optim.adamp.cosine sphere_fused.optim.adamp.filters_or_tensor delta wd_ratio", kNesterov, true},
     {"nesterov own decay sphere_fused.optim.adamp.projected_by_filter delta wd_ratio", kNesterov, false},
-    {"adam sphere_fused.optim.hyperball.adamh sphere_fused.optim.hyperball.to_radius", kAdam, false},
-    {"adam sphere_fused.optim.normadamw.norm_adamw sphere_fused.optim.hyperball.to_radius tangent", kAdam, false},
+    {"adam sphere_fused.optim.adamh.adamh sphere_fused.optim.adamh.to_radius", kAdam, false},
+    {"adam sphere_fused.optim.normadamw.norm_adamw sphere_fused.optim.adamh.to_radius tangent", kAdam, false},
     {"adam sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kAdam, false},
     {"nesterov own decay sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kNesterov, false},
     {"sign sphere_fused.optim.classic.elementwise", kSign, false},
     {"sign sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kSign, false},
-    {"previous sphere_fused.optim.riemannian.riemannian_adam", kPrevious, false},
+    {"previous sphere_fused.optim.riemannianadam.riemannian_adam", kPrevious, false},
     {"previous sphere_fused.optim.classic.torch_sgd nesterov", kPrevious, false},
-    {"previous sphere_fused.optim.riemannian.riemannian_sgd nesterov", kPrevious, false},
+    {"previous sphere_fused.optim.riemanniansgd.riemannian_sgd nesterov", kPrevious, false},
     {"adam own decay sphere_fused.optim.lamb.with_decay sphere_fused.optim.lamb.lamb adapts", kAdam, false},
-    {"previous own decay sphere_fused.optim.lamb.lars adapts trust_coefficient nesterov", kPrevious, false},
+    {"previous own decay sphere_fused.optim.lars.lars adapts trust_coefficient nesterov", kPrevious, false},
+    {"moment sphere_fused.optim.hyperball.share_of_norm sphere_fused.optim.hyperball.back_to_norm", kMoment, false},
 };
 
-template <class T>
-SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>& h) {
-  switch (rule) {
-    case 0: return elementwise(gram, s, h);
-    case 1: return adams(gram, s, h);
-    case 2: return adams(gram, s, h);
-    case 3: return adams(gram, s, h);
-    case 4: return adamg(gram, s, h);
-    case 5: return elementwise(gram, s, h);
-    case 6: return elementwise(gram, s, h);
-    case 7: return projected(gram, s, h);
-    case 8: return projected_by_filter(gram, s, h);
-    case 9: return elementwise(gram, s, h);
-    case 10: return projected(gram, s, h);
-    case 11: return projected_by_filter(gram, s, h);
-    case 12: return adamh(gram, s, h);
-    case 13: return norm_adamw(gram, s, h);
-    case 14: return tangential(gram, s, h);
-    case 15: return tangential(gram, s, h);
-    case 16: return elementwise(gram, s, h);
-    case 17: return tangential(gram, s, h);
-    case 18: return riemannian_adam(gram, s, h);
-    case 19: return torch_sgd(gram, s, h);
-    case 20: return riemannian_sgd(gram, s, h);
-    case 21: return with_decay(gram, s, h);
-    case 22: return lars(gram, s, h);
+template <Direction kDirection, class T>
+SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s,
+                             const Hyper<T>& h) {
+  if constexpr (kServes<kDirection, kAdam>) {
+    switch (rule) {
+      case 0: return elementwise(gram, s, h);
+      case 7: return projected(gram, s, h);
+      case 8: return projected_by_filter(gram, s, h);
+      case 12: return adamh(gram, s, h);
+      case 13: return norm_adamw(gram, s, h);
+      case 14: return tangential(gram, s, h);
+      case 21: return with_decay(gram, s, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kMoment>) {
+    switch (rule) {
+      case 1: return adams(gram, s, h);
+      case 2: return adams(gram, s, h);
+      case 3: return adams(gram, s, h);
+      case 5: return elementwise(gram, s, h);
+      case 6: return elementwise(gram, s, h);
+      case 23: return share_of_norm(gram, s, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kPrevious>) {
+    switch (rule) {
+      case 4: return adamg(gram, s, h);
+      case 18: return riemannian_adam(gram, s, h);
+      case 19: return torch_sgd(gram, s, h);
+      case 20: return riemannian_sgd(gram, s, h);
+      case 22: return lars(gram, s, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kNesterov>) {
+    switch (rule) {
+      case 9: return elementwise(gram, s, h);
+      case 10: return projected(gram, s, h);
+      case 11: return projected_by_filter(gram, s, h);
+      case 15: return tangential(gram, s, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kSign>) {
+    switch (rule) {
+      case 16: return elementwise(gram, s, h);
+      case 17: return tangential(gram, s, h);
+    }
   }
   return {};
 }
@@ -443,22 +488,37 @@ SPHERE_INLINE bool decays([[maybe_unused]] int rule) {
 
 // Whether a rule has a second function, which must know where the step ended.
 SPHERE_INLINE bool lands(int rule) {
-  return rule == 2 || rule == 3 || rule == 6 || rule == 12 || rule == 13 || rule == 14 || rule == 15 || rule == 17 || rule == 21;
+  return rule == 2 || rule == 3 || rule == 6 || rule == 12 || rule == 13 || rule == 14 || rule == 15 || rule == 17 || rule == 21 || rule == 23;
 }
 
-template <class T>
+template <Direction kDirection, class T>
 SPHERE_INLINE Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,
                              const Update<T>& u, const Hyper<T>& h) {
-  switch (rule) {
-    case 2: return transport(gram, y, u, h);
-    case 3: return rescale_and_transport(gram, y, u, h);
-    case 6: return transport_buffer(gram, y, u, h);
-    case 12: return to_radius(gram, y, u, h);
-    case 13: return to_radius(gram, y, u, h);
-    case 14: return rotate(gram, y, u, h);
-    case 15: return rotate(gram, y, u, h);
-    case 17: return rotate(gram, y, u, h);
-    case 21: return lamb(gram, y, u, h);
+  if constexpr (kServes<kDirection, kAdam>) {
+    switch (rule) {
+      case 12: return to_radius(gram, y, u, h);
+      case 13: return to_radius(gram, y, u, h);
+      case 14: return rotate(gram, y, u, h);
+      case 21: return lamb(gram, y, u, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kMoment>) {
+    switch (rule) {
+      case 2: return transport(gram, y, u, h);
+      case 3: return rescale_and_transport(gram, y, u, h);
+      case 6: return transport_buffer(gram, y, u, h);
+      case 23: return back_to_norm(gram, y, u, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kNesterov>) {
+    switch (rule) {
+      case 15: return rotate(gram, y, u, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kSign>) {
+    switch (rule) {
+      case 17: return rotate(gram, y, u, h);
+    }
   }
   return u;
 }

@@ -53,6 +53,10 @@ SPHERE_ANYWHERE int held_by(int size, bool wide) {
 SPHERE_ANYWHERE int chunks_at_once(int size, int vector) {
   return kAskedBytes / size < vector ? 1 : kAskedBytes / size / vector;
 }
+// Single elements of columns, each of which has an address of its own; `adam`: of v too.
+SPHERE_ANYWHERE int column_chunks(int size, bool adam) {
+  return chunks_at_once(size, 1) / (adam ? 2 : 1);
+}
 
 // Elements that a thread moves at once: 16 bytes of the narrower dtype.
 SPHERE_ANYWHERE int vector_of(int w_size, int g_size) {

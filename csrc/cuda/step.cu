@@ -26,7 +26,7 @@ __device__ __forceinline__ void step_elements(const Entry& entry, int64_t turn) 
                            left < kTurn ? int(left) : kTurn};
   T w[kChunks][kVector], x[kChunks][kVector], g[kChunks][kVector];
   all.template read<kDirection, kUpdates, true, false, kChunks>(mine, 0, kChunks, h, w, x, g);
-  const Update<T> u = step(at.rule, Gram<T>{}, T(0), h);
+  const Update<T> u = step<kDirection>(at.rule, Gram<T>{}, T(0), h);
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
 #pragma unroll
@@ -45,7 +45,7 @@ __device__ __forceinline__ void step_elements(const Entry& entry, int64_t turn) 
 template <Direction kDirection, class W, class G>
 __device__ __forceinline__ void step_strip(const Entry& entry, int64_t number) {
   using T = Arithmetic<W>;
-  constexpr int kChunks = chunks_at_once(sizeof(T), 1);
+  constexpr int kChunks = column_chunks(sizeof(T), kDirection == kAdam);
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
   const StripBundle strip(at, number);

@@ -2,9 +2,9 @@
 
 A case is int64 and float64 numbers and raw tensors: how many parameters, groups and steps, the most
 blocks of a grid, and the size of an lr in the device's memory; the mode of each step; a GroupHyper
-per step and group; and per parameter its Segments, then w, m, v, s, radius and step, then a gradient
-per step, each as offset and size in bytes (0 for none) and its bytes. A result is w, m, v, s, radius
-and step of every parameter.
+per step and group; and per parameter its Segments, then w, m, v, s, radius and step, then a
+gradient per step, each as offset and size in bytes (0 for none) and its bytes. A result is w, m, v,
+s, radius and step of every parameter.
 """
 
 from __future__ import annotations
