@@ -52,18 +52,18 @@ SPHERE_INLINE Hyper<double> hyper_at(const GroupHyper& g, const Segments& at, do
 
 template <class T>
 SPHERE_INLINE Hyper<T> rounded(const Hyper<double>& a) {
-  Hyper<T> h = {T(a.lr),    T(a.beta1),  T(a.gain1),    T(a.beta2),     T(a.gain2),
-                T(a.beta3), T(a.gain3),  T(a.bc1),      T(a.bc2),       T(a.bc3),
-                T(a.t),     T(a.eps),    T(a.weight_decay), T(a.decay), T(a.grad_clip),
-                T(a.dim),   T(a.sqrt_dim), T(a.numel),  T(a.l2),        T(a.unscale),
-                T(a.x_m),   T(a.x_g),    T(a.x_eps),    T(a.verdict), {}};
+  Hyper<T> h = {T(a.lr),    T(a.beta1),    T(a.gain1),        T(a.beta2),   T(a.gain2),
+                T(a.beta3), T(a.gain3),    T(a.bc1),          T(a.bc2),     T(a.bc3),
+                T(a.t),     T(a.eps),      T(a.weight_decay), T(a.decay),   T(a.grad_clip),
+                T(a.dim),   T(a.sqrt_dim), T(a.numel),        T(a.l2),      T(a.unscale),
+                T(a.x_m),   T(a.x_g),      T(a.x_eps),        T(a.verdict), {}};
   for (int i = 0; i < kMostOwn; ++i) h.own[i] = T(a.own[i]);
   return h;
 }
 
 template <class T, class From>
 SPHERE_INLINE Gram<T> rounded(const Gram<From>& a) {
-  return {T(a.ww), T(a.wx), T(a.xx), T(a.wg), T(a.gg), T(a.gx),
+  return {T(a.ww), T(a.wx), T(a.xx), T(a.wg), T(a.gg),    T(a.gx),
           T(a.hh), T(a.hx), T(a.sw), T(a.sx), T(a.radius)};
 }
 template <class T, class From>

@@ -30,7 +30,7 @@ static_assert(elements_are_in_order(1 << 20, (1 << 12) + 1, 1 << 20));
 // The last unit has something to do, and one more would not.
 constexpr bool units_cover(int64_t outer, int64_t dim, int64_t inner, int size, int vector,
                            bool clusters = false) {
-  const Tier tier = tier_of(dim, inner, size, false, clusters);
+  const Tier tier = dim == 1 ? kElements : tier_of(dim, inner, size, false, clusters);
   const int64_t units = units_of(tier, outer, dim, inner, size, vector, false);
   if (tier == kColumns) {
     const Strip last = strip_at(units - 1, inner), beyond = strip_at(units, inner);
@@ -59,6 +59,15 @@ static_assert(units_cover(2, 5 * kBillion, 1, 4, 8));
 static_assert(units_cover(30'000, 131'072, 1, 4, 8, true));
 static_assert(units_cover(3, 70'000, 3 * kBillion, 4, 4));
 static_assert(units_cover(3 * kBillion, 2, 33, 4, 4));
+// Surveys leave out no row, and have enough to do in a turn.
+constexpr bool surveys_cover(int64_t outer, int64_t dim) {
+  const int64_t units = units_to_survey(outer, dim, 1), rows = rows_to_survey(dim);
+  return Wide(units) * rows >= outer && Wide(units - 1) * rows < outer &&
+         Wide(rows) * dim >= 4096 && rows % (kThreads / threads_to_survey(dim)) == 0;
+}
+static_assert(surveys_cover(3 * kBillion, 1) && surveys_cover(3 * kBillion, 9));
+static_assert(surveys_cover(50'257, 768) && surveys_cover(2, 5 * kBillion));
+static_assert(units_to_survey(2, 9, 33) == 4);
 static_assert(units_of(kColumns, 1, 2, 32, 4, 4, false) == 1);
 static_assert(units_of(kColumns, 1, 2, 33, 4, 4, false) == 2);
 
@@ -93,7 +102,7 @@ constexpr bool shared_memory_suffices() {
 static_assert(shared_memory_suffices());
 // Tiles begin where a vector may, and no two of their elements share a place.
 constexpr bool tiles_are_laid_out(int size) {
-  for (int dim = 2; dim <= kLongestInTile; ++dim) {
+  for (int dim = 1; dim <= kLongestInTile; ++dim) {
     const int rows = tile_rows(dim, size);
     if (rows % 8 || rows == 0 || rows > kThreads || rows * dim > kTileBytes / size) return false;
   }
@@ -124,10 +133,10 @@ static_assert(chunk_is_divided(true, 4, kThreads, 7 * kBillion));
 static_assert(chunk_is_divided(false, 2, kThreads, 7 * kBillion));
 
 // Where the tiers end, which the tests of the kernels rely on.
-constexpr Tier rows_of(int64_t dim, int size = 4, bool previous = false, bool clusters = true) {
-  return tier_of(dim, 1, size, previous, clusters);
+constexpr Tier rows_of(int64_t dim, int size = 4, bool wide = false, bool clusters = true) {
+  return tier_of(dim, 1, size, wide, clusters);
 }
-static_assert(rows_of(1) == kElements && rows_of(2) == kTileRows && rows_of(32) == kTileRows);
+static_assert(rows_of(1) == kTileRows && rows_of(32) == kTileRows);
 static_assert(rows_of(33) == kRows && rows_of(8192) == kRows && rows_of(8193) == kClusterRows);
 static_assert(rows_of(65'536) == kClusterRows && rows_of(65'537) == kLongRows);
 static_assert(rows_of(8193, 4, false, false) == kLongRows);

@@ -27,7 +27,7 @@ __device__ __forceinline__ Measured<kDirection, T> measure(const Group& group,
   for (int64_t i = 0; mine.first(i) < mine.end; ++i) {
     T w[1][1], x[1][1], g[1][1];
     segment.template read<kDirection, kReadingBetween<kDirection>, false, false, 1>(mine, i, 1, h,
-                                                                                   w, x, g);
+                                                                                    w, x, g);
     add(products, w[0][0], x[0][0], g[0][0], of);
   }
   return rounded<T>(sum(group, products));
@@ -71,7 +71,7 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
   using T = Arithmetic<W>;
   constexpr int kVector = Elements<W, G>::kVector;
   constexpr int kChunks = held_by(sizeof(T), kDirection != kMoment) / kVector;
-  constexpr int kBatch = chunks_at_once(sizeof(T), kVector);
+  constexpr int kBatch = kDirection == kAdam && !kVectors ? 1 : chunks_at_once(sizeof(T), kVector);
   static_assert(kChunks % kBatch == 0);
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);

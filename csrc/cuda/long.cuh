@@ -14,9 +14,9 @@ __device__ __forceinline__ T from_others(const T* written) {
 }
 template <class T>
 __device__ __forceinline__ Update<T> from_others(const Update<T>* u) {
-  return {from_others(&u->s),   from_others(&u->a_w),   from_others(&u->a_x),
-          from_others(&u->a_h), from_others(&u->a_1),   from_others(&u->b_w),
-          from_others(&u->b_x), from_others(&u->b_h),   from_others(&u->radial)};
+  return {from_others(&u->s),   from_others(&u->a_w), from_others(&u->a_x),
+          from_others(&u->a_h), from_others(&u->a_1), from_others(&u->b_w),
+          from_others(&u->b_x), from_others(&u->b_h), from_others(&u->radial)};
 }
 
 // A thread's share of a segment that is read more than once, kChunks chunks at a time: its
@@ -165,9 +165,9 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
     update_of<kDirection, kVectors, kChunks, kCount>(piece, mine, h, u);
     return;
   }
-  const Gram<double> gram =
-      sum<kDirection>(bundle.group, sum_of<kDirection, kFirstReading<kDirection>, kVectors, true,
-                                           kChunks, kCount>(piece, mine, h));
+  const Gram<double> gram = sum<kDirection>(
+      bundle.group, sum_of<kDirection, kFirstReading<kDirection>, kVectors, true, kChunks, kCount>(
+                        piece, mine, h));
   if (bundle.slot() >= 0) {
     double v[kProducts<kDirection>];
     unpack<kDirection>(gram, v);

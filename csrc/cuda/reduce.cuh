@@ -168,7 +168,9 @@ struct ColumnGroup {
 
 // The products that a direction needs, as an array: what groups add, and blocks hand over.
 template <Direction kDirection>
-inline constexpr int kProducts = kDirection == kMoment ? 4 : kDirection == kPrevious ? 6 : 7;
+inline constexpr int kProducts = kDirection == kMoment     ? 4
+                                 : kDirection == kPrevious ? 6
+                                                           : 7;
 
 template <Direction kDirection, class T>
 __device__ __forceinline__ void unpack(const Gram<T>& a, T (&v)[kProducts<kDirection>]) {

@@ -52,9 +52,9 @@ __device__ __forceinline__ void step_strip(const Entry& entry, int64_t number) {
   const Elements<W, G> column(entry, strip.first);
   const Share<int64_t> mine = strip.whole();
   const Kept<kDirection, T> kept(at, strip.segment, strip.inside);
-  const Gram<T> gram = rounded<T>(
-      sum<kDirection>(strip.group, sum_of<kDirection, kFirstReading<kDirection>, false, true,
-                                          kChunks, 1>(column, mine, h)));
+  const Gram<T> gram = rounded<T>(sum<kDirection>(
+      strip.group,
+      sum_of<kDirection, kFirstReading<kDirection>, false, true, kChunks, 1>(column, mine, h)));
   const auto measured = [&](const auto& of, bool needed) {
     return measure<kDirection>(strip.group, column, mine, h, of, needed);
   };
@@ -150,9 +150,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) long_column_uni
 // Verdicts, from w and g.
 template <class W, class G>
 __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) survey_units(WorkList work) {
-  each_unit<kSurveys>(work, [&](Entry& entry, int64_t unit) {
-    survey<W, G>(entry, work.exchange.surveys, unit);
-  });
+  each_unit<kSurveys>(
+      work, [&](Entry& entry, int64_t unit) { survey<W, G>(entry, work.exchange.surveys, unit); });
 }
 
 template <Direction kDirection, class W, class G>

@@ -179,8 +179,7 @@ void CudaSteps::lay_out(const std::vector<Segments>& table) {
     const int w_size = size_of(at.w_type), size = std::max(w_size, int(sizeof(float)));
     const int vector = vector_of(w_size, size_of(at.g_type));
     const bool wide = entry.direction != kMoment;
-    entry.tier =
-        at.elementwise ? kElements : tier_of(at.dim, at.inner, size, wide, clusters);
+    entry.tier = at.elementwise ? kElements : tier_of(at.dim, at.inner, size, wide, clusters);
     if (entry.tier == kRows) entry.shared_by = threads_of(at.dim, size, wide);
     if (entry.tier == kClusterRows) entry.shared_by = blocks_of(at.dim, size, wide);
     // Single elements of Adam go along with the small rows of their model.
@@ -210,9 +209,8 @@ void CudaSteps::lay_out(const std::vector<Segments>& table) {
     const Segments& at = entries[m.entry].at;
     return at.outer * at.dim * at.inner / std::max<int64_t>(m.units, 1);
   };
-  std::stable_sort(members.begin(), members.end(), [&](const Member& a, const Member& b) {
-    return weight(a) > weight(b);
-  });
+  std::stable_sort(members.begin(), members.end(),
+                   [&](const Member& a, const Member& b) { return weight(a) > weight(b); });
   std::vector<std::vector<int32_t>> maps(launches_.size());
   for (const Member& m : members) {
     Launch& launch = launches_[m.launch];
@@ -286,10 +284,9 @@ void CudaSteps::step(const std::vector<Segments>& table, const std::vector<Group
   auto* const progress = reinterpret_cast<Progress*>(counters + launches_.size());
   for (size_t i = 0; i < launches_.size(); ++i) {
     const Launch& l = launches_[i];
-    const Exchange exchange = {counters + i, progress,
-                               reinterpret_cast<Update<double>*>(base + updates_at_),
-                               reinterpret_cast<double*>(base + sums_at_),
-                               reinterpret_cast<Survey*>(base + surveys_at_)};
+    const Exchange exchange = {
+        counters + i, progress, reinterpret_cast<Update<double>*>(base + updates_at_),
+        reinterpret_cast<double*>(base + sums_at_), reinterpret_cast<Survey*>(base + surveys_at_)};
     const WorkList work = {reinterpret_cast<Entry*>(base),
                            reinterpret_cast<const int32_t*>(base + l.map), unsigned(l.units),
                            exchange};

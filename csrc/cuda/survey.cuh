@@ -82,8 +82,9 @@ __device__ __forceinline__ void survey_strip(const Entry& entry, int64_t unit, S
   const Hyper<T>& h = hyper_of<T>(entry);
   const StripBundle strip(entry.at, unit);
   const Elements<W, G> column(entry, strip.first, false);
-  const Gram<double> part = sum_of<kNesterov, kLooks, false, true, column_chunks(sizeof(T), false), 1>(
-      column, strip.whole(), h);
+  const Gram<double> part =
+      sum_of<kNesterov, kLooks, false, true, column_chunks(sizeof(T), false), 1>(column,
+                                                                                 strip.whole(), h);
   survey_segment(strip.group, part, strip.inside, entry.at.rule, h, own);
 }
 

@@ -48,7 +48,8 @@ struct Progress {
   unsigned decided;
 };
 
-// What blocks tell each other of long segments, and of tensors that are surveyed. `next` and `progress` are 0 when a step begins.
+// What blocks tell each other of long segments, and of tensors that are surveyed. `next` and
+// `progress` are 0 when a step begins.
 struct Exchange {
   unsigned* next;           // unit for a block to take
   Progress* progress;       // by bundle
