@@ -154,8 +154,9 @@ def least_wide(which: Kernel) -> tuple[int, int]:
     moment = max(w, 4)
     vector = 16 // min(w, g)
     previous, adam = which.direction == "previous", which.direction == "adam"
-    held = {8: 8, 4: 32 if which.direction == "moment" else 16}[moment]  # as in policy.h
-    at_once = max(32 // moment // vector, 1)  # vectors that a thread asks for
+    sums_little = which.direction in ("moment", "previous")
+    held = {8: 8 if sums_little else 4, 4: 32 if which.direction == "moment" else 16}[moment]
+    at_once = max((16 if adam else 32) // moment // vector, 1)  # vectors that a thread asks for
     w, g, m = (size * vector // 16 for size in (w, g, moment))
     v = m if adam else 0
     if which.name == "cluster_units" and int(re.sub(r"\D", "", which.architecture)) < 90:
@@ -163,9 +164,10 @@ def least_wide(which: Kernel) -> tuple[int, int]:
     if which.name == "small_units":
         # Single elements, with v, and, where the direction has none, without; and tiles.
         tile = -(-15360 // moment // (256 * vector))
-        loads = at_once * (w + g + 2 * m) + tile * (w + g + m + v)
-        stores = at_once * (w + 2 * m) + tile * (w + m + v)
-        return loads + at_once * (w + g + m) * (not adam), stores + at_once * (w + m) * (not adam)
+        alone = max(32 // moment // vector, 1)
+        loads = alone * (w + g + 2 * m) + tile * (w + g + m + v)
+        stores = alone * (w + 2 * m) + tile * (w + m + v)
+        return loads + alone * (w + g + m) * (not adam), stores + alone * (w + m) * (not adam)
     if which.name == "long_row_units":
         return 2 * at_once * (w + g + m + v), at_once * (w + m + v)  # two sweeps
     if which.name == "survey_units":

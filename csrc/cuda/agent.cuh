@@ -69,32 +69,34 @@ template <Direction kDirection, bool kVectors, class W, class G, class Group>
 __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
                                               const Group& group) {
   using T = Arithmetic<W>;
-  constexpr int kVector = Elements<W, G>::kVector;
-  constexpr int kChunks = held_by(sizeof(T), kDirection != kMoment) / kVector;
-  constexpr int kBatch = kDirection == kAdam && !kVectors ? 1 : chunks_at_once(sizeof(T), kVector);
+  // Fewer where each has an address of its own, of which four arrays need many.
+  constexpr bool kSpares = kDirection == kAdam && !kVectors;
+  constexpr int kCount = Elements<W, G>::kVector / (kSpares ? 2 : 1);
+  constexpr int kChunks = held_by(sizeof(T), kDirection) / kCount;
+  constexpr int kBatch = chunks_at_once(sizeof(T), kCount, kDirection == kAdam);
   static_assert(kChunks % kBatch == 0);
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
   const bool inside = index < at.outer;
   const int dim = inside ? int(at.dim) : 0;
   const Elements<W, G> row(entry, inside ? index * at.dim : 0);
-  const Share<int> mine = share_of(kVectors, kVector, group, dim);
+  const Share<int> mine = share_of(kVectors, kCount, group, dim);
   const Kept<kDirection, T> kept(at, index, inside);
 
-  T w[kChunks][kVector], x[kChunks][kVector];
+  T w[kChunks][kCount], x[kChunks][kCount];
   Gram<T> gram{};
 #pragma unroll
   for (int c = 0; c < kChunks; c += kBatch) {
     if (c * mine.step >= dim) break;
     const int chunks = kChunks - c < kBatch ? kChunks - c : kBatch;
-    T g[kBatch][kVector];
+    T g[kBatch][kCount];
     row.template read<kDirection, kUpdates, kVectors, true, kBatch>(mine, c, chunks, h, w + c,
                                                                     x + c, g);
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
       if (b >= chunks) break;
 #pragma unroll
-      for (int k = 0; k < kVector; ++k) {
+      for (int k = 0; k < kCount; ++k) {
         add<kDirection>(gram, w[c + b][k], x[c + b][k], g[b][k]);
       }
     }
@@ -111,7 +113,7 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
       for (int c = 0; c < kChunks; ++c) {
         if (c / kBatch * kBatch * mine.step >= dim) break;
 #pragma unroll
-        for (int k = 0; k < kVector; ++k) {
+        for (int k = 0; k < kCount; ++k) {
           const bool inside = kMakesMoment<kDirection> || mine.first(c) + k * mine.stride < dim;
           if (inside) add(y, w[c][k], x[c][k], T(0), of);  // a_1 is also where no element is
         }
@@ -126,7 +128,7 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
     if (c * again.step >= again.end) break;
-    T g[1][kVector] = {};
+    T g[1][kCount] = {};
     if constexpr (kDirection == kPrevious) {
       row.template read_gradient<kVectors>(again, c, h, w[c], g[0]);
     }

@@ -137,8 +137,7 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
   using T = Arithmetic<W>;
   constexpr Tier kTier = Bundle::kTier;
   constexpr int kCount = kTier == kLongRows ? Elements<W, G>::kVector : 1;
-  constexpr int kChunks = kTier == kLongRows ? chunks_at_once(sizeof(T), kCount)
-                                             : column_chunks(sizeof(T), kDirection == kAdam);
+  constexpr int kChunks = chunks_at_once(sizeof(T), kCount, kDirection == kAdam);
   constexpr int kPiece = piece_of(kTier, sizeof(T)), kSlots = int(segments_in_bundle(kTier));
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);

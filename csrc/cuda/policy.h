@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "../plan.h"
+
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
 #define SPHERE_ANYWHERE __host__ __device__ constexpr
@@ -37,25 +39,25 @@ inline constexpr int kTileBytes = 15360;  // of each of w, x and g: all three ar
 inline constexpr int kStrip = kWarp;      // adjacent columns that one block steps
 inline constexpr int kStripRows = 256;    // of longer strips, not all are in the L2 when read again
 inline constexpr int kAskedBytes = 32;    // of each of w, g and m, by a thread at once
-inline constexpr int kPieceBytes = 64;    // of a long segment, for each thread
-inline constexpr int kSums = 7;           // most that threads form together
-inline constexpr int kSurveyed = 4096;    // elements of a block's turn at a survey, about
+inline constexpr int kAskedOfFour = 16;   // where v is read too
+inline constexpr int kAskedOfFourColumns = 12;  // whose elements each have an address of their own
+inline constexpr int kPieceBytes = 64;          // of a long segment, for each thread
+inline constexpr int kSums = 7;                 // most that threads form together
+inline constexpr int kSurveyed = 4096;          // elements of a block's turn at a survey, about
 
 // Elements that a thread holds of w and of x where rows stay in registers. `size` is that of a
-// number that arithmetic is done in. `wide`: the direction is not the moment, but one that sums or
-// reads more. More elements than these would spill.
-SPHERE_ANYWHERE int held_by(int size, bool wide) {
-  return size == 8 ? 8 : wide ? 16 : 32;
+// number that arithmetic is done in. The more a direction sums and reads, the fewer: others would
+// spill.
+SPHERE_ANYWHERE int held_by(int size, Direction direction) {
+  if (size == 8) return direction == kMoment || direction == kPrevious ? 8 : 4;
+  return direction == kMoment ? 32 : 16;
 }
 
 // Chunks of `vector` elements of each of w, g and m that a thread asks memory for at once: enough
 // on the way to hide that memory is far.
-SPHERE_ANYWHERE int chunks_at_once(int size, int vector) {
-  return kAskedBytes / size < vector ? 1 : kAskedBytes / size / vector;
-}
-// Single elements of columns, each of which has an address of its own; `adam`: of v too.
-SPHERE_ANYWHERE int column_chunks(int size, bool adam) {
-  return chunks_at_once(size, 1) / (adam ? 2 : 1);
+SPHERE_ANYWHERE int chunks_at_once(int size, int vector, bool of_four = false) {
+  const int bytes = !of_four ? kAskedBytes : vector > 1 ? kAskedOfFour : kAskedOfFourColumns;
+  return bytes / size < vector ? 1 : bytes / size / vector;
 }
 
 // Elements that a thread moves at once: 16 bytes of the narrower dtype.
@@ -68,28 +70,29 @@ SPHERE_ANYWHERE int64_t ceil_div(int64_t a, int64_t b) {
 }
 
 // Threads that share a row of kRows, and blocks that share one of kClusterRows: powers of two.
-SPHERE_ANYWHERE int threads_of(int64_t dim, int size, bool wide) {
+SPHERE_ANYWHERE int threads_of(int64_t dim, int size, Direction direction) {
   int threads = kLeastThreads;
-  while (threads < kThreads && dim > threads * held_by(size, wide)) threads *= 2;
+  while (threads < kThreads && dim > threads * held_by(size, direction)) threads *= 2;
   return threads;
 }
-SPHERE_ANYWHERE int blocks_of(int64_t dim, int size, bool wide) {
+SPHERE_ANYWHERE int blocks_of(int64_t dim, int size, Direction direction) {
   int blocks = 2;
-  while (blocks < kMostBlocks && dim > blocks * kThreads * held_by(size, wide)) blocks *= 2;
+  while (blocks < kMostBlocks && dim > blocks * kThreads * held_by(size, direction)) blocks *= 2;
   return blocks;
 }
 
-SPHERE_ANYWHERE Tier tier_of(int64_t dim, int64_t inner, int size, bool wide, bool clusters) {
+SPHERE_ANYWHERE Tier tier_of(int64_t dim, int64_t inner, int size, Direction direction,
+                             bool clusters) {
   if (inner > 1) return dim <= kStripRows ? kColumns : kLongColumns;
   if (dim <= kLongestInTile) return kTileRows;
-  const int block = kThreads * held_by(size, wide);
+  const int block = kThreads * held_by(size, direction);
   if (dim <= block) return kRows;
   return clusters && dim <= kMostBlocks * block ? kClusterRows : kLongRows;
 }
 
 // How many rows a block surveys in a turn, each with as many threads as would hold it.
 SPHERE_ANYWHERE int threads_to_survey(int64_t dim) {
-  return threads_of(dim, sizeof(float), false);
+  return threads_of(dim, sizeof(float), kMoment);
 }
 SPHERE_ANYWHERE int64_t rows_to_survey(int64_t dim) {
   const int at_once = kThreads / threads_to_survey(dim);
@@ -131,16 +134,16 @@ SPHERE_ANYWHERE int64_t segments_in_bundle(Tier tier) {
 
 // How many units, each one turn of one block, a tensor is cut into.
 SPHERE_ANYWHERE int64_t units_of(Tier tier, int64_t outer, int64_t dim, int64_t inner, int size,
-                                 int vector, bool wide) {
+                                 int vector, Direction direction) {
   switch (tier) {
     case kElements:
       return ceil_div(outer, elements_in_turn(size, vector));
     case kTileRows:
       return ceil_div(outer, tile_rows(dim, size));
     case kRows:
-      return ceil_div(outer, kThreads / threads_of(dim, size, wide));
+      return ceil_div(outer, kThreads / threads_of(dim, size, direction));
     case kClusterRows:
-      return outer * blocks_of(dim, size, wide);
+      return outer * blocks_of(dim, size, direction);
     case kColumns:
       return outer * ceil_div(inner, kStrip);
     default:  // every piece is summed, and updated

@@ -45,7 +45,7 @@ __device__ __forceinline__ void step_elements(const Entry& entry, int64_t turn) 
 template <Direction kDirection, class W, class G>
 __device__ __forceinline__ void step_strip(const Entry& entry, int64_t number) {
   using T = Arithmetic<W>;
-  constexpr int kChunks = column_chunks(sizeof(T), kDirection == kAdam);
+  constexpr int kChunks = chunks_at_once(sizeof(T), 1, kDirection == kAdam);
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
   const StripBundle strip(at, number);

@@ -178,16 +178,16 @@ void CudaSteps::lay_out(const std::vector<Segments>& table) {
     const Segments& at = entry.at;
     const int w_size = size_of(at.w_type), size = std::max(w_size, int(sizeof(float)));
     const int vector = vector_of(w_size, size_of(at.g_type));
-    const bool wide = entry.direction != kMoment;
-    entry.tier = at.elementwise ? kElements : tier_of(at.dim, at.inner, size, wide, clusters);
-    if (entry.tier == kRows) entry.shared_by = threads_of(at.dim, size, wide);
-    if (entry.tier == kClusterRows) entry.shared_by = blocks_of(at.dim, size, wide);
+    entry.tier =
+        at.elementwise ? kElements : tier_of(at.dim, at.inner, size, entry.direction, clusters);
+    if (entry.tier == kRows) entry.shared_by = threads_of(at.dim, size, entry.direction);
+    if (entry.tier == kClusterRows) entry.shared_by = blocks_of(at.dim, size, entry.direction);
     // Single elements of Adam go along with the small rows of their model.
     const bool along = entry.tier == kElements && entry.direction == kAdam;
-    const Direction direction = along ? rows : compiled_as(entry.direction);
+    const Direction compiled = along ? rows : compiled_as(entry.direction);
     const bool waits = entry.tier == kLongRows || entry.tier == kLongColumns;
     const Launch& launch = launch_of(
-        kSteps, kernels_for(at.w_type, at.g_type).of(entry.tier, direction, at.dim % vector == 0),
+        kSteps, kernels_for(at.w_type, at.g_type).of(entry.tier, compiled, at.dim % vector == 0),
         entry.tier == kClusterRows ? entry.shared_by : 1, shared_bytes(entry.tier, size), waits);
     if (waits) {
       const int64_t each = ceil_div(at.dim, piece_of(entry.tier, size));
@@ -201,7 +201,8 @@ void CudaSteps::lay_out(const std::vector<Segments>& table) {
       segments += slots;
       sums += slots * each * kSums;
     }
-    join(e, launch, units_of(entry.tier, at.outer, at.dim, at.inner, size, vector, wide));
+    join(e, launch,
+         units_of(entry.tier, at.outer, at.dim, at.inner, size, vector, entry.direction));
   }
 
   // Large units first: the small ones fill the gaps at the end.

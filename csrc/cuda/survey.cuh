@@ -82,9 +82,8 @@ __device__ __forceinline__ void survey_strip(const Entry& entry, int64_t unit, S
   const Hyper<T>& h = hyper_of<T>(entry);
   const StripBundle strip(entry.at, unit);
   const Elements<W, G> column(entry, strip.first, false);
-  const Gram<double> part =
-      sum_of<kNesterov, kLooks, false, true, column_chunks(sizeof(T), false), 1>(column,
-                                                                                 strip.whole(), h);
+  const Gram<double> part = sum_of<kNesterov, kLooks, false, true, chunks_at_once(sizeof(T), 1), 1>(
+      column, strip.whole(), h);
   survey_segment(strip.group, part, strip.inside, entry.at.rule, h, own);
 }
 
@@ -108,7 +107,8 @@ __device__ __forceinline__ void survey(Entry& entry, Survey* surveys, int64_t un
 template <Direction kDirection, class W, class G>
 __device__ __forceinline__ void survey_more(Entry& entry, Survey* surveys, int64_t unit) {
   using T = Arithmetic<W>;
-  constexpr int kVector = Elements<W, G>::kVector, kChunks = chunks_at_once(sizeof(T), kVector);
+  constexpr int kVector = Elements<W, G>::kVector,
+                kChunks = chunks_at_once(sizeof(T), kVector, kDirection == kAdam);
   const Hyper<T>& h = hyper_of<T>(entry);
   if (!(h.verdict > T(1))) return;
   const int64_t count = entry.at.outer * entry.at.dim * entry.at.inner;

@@ -13,7 +13,8 @@ __device__ __forceinline__ void step_tile(const Entry& entry, int64_t tile) {
   constexpr int kElements = kTileBytes / sizeof(T);
   constexpr int kChunks = int(ceil_div(kElements, kThreads * kVector));
   constexpr int kAtOnce =
-      kDirection == kMoment ? kChunks : kChunks / 2;  // or registers would spill
+      kDirection == kMoment ? kChunks : chunks_at_once(sizeof(T), kVector, kDirection == kAdam);
+  static_assert(kChunks % kAtOnce == 0);
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
   const int dim = int(at.dim), most = tile_rows(dim, sizeof(T));
