@@ -118,6 +118,21 @@ def test_adamh_keeps_its_radius_for_ten_thousand_steps(backend: str) -> None:
         assert abs(float(p.double().norm()) / radius - 1) <= KEPT_RADIUS
 
 
+@pytest.mark.parametrize(
+    "name", ["AdamH", "NormAdamW", "RotationalAdamW", "RotationalSGDM", "RotationalLion"]
+)
+def test_the_radius_is_that_of_the_first_step(name: str, backend: str) -> None:
+    """Whatever somebody makes of the weight later."""
+    p = random(8, 19, seed=15)
+    optimizer = make(name, [p], backend, **{**typical(name), "channel_dims": (0,)})
+    p *= 3.0
+    n = norms(p)
+    for g in random_grads((8, 19), 3):
+        take_steps(optimizer, [p], [[g]])
+        assert float((norms(p) / n - 1).abs().max()) <= ON_SPHERE[F32]
+        p *= 1.5
+
+
 @pytest.mark.parametrize("dtype", [F32, F64], ids=str)
 @pytest.mark.parametrize("case", CASES.get("NormAdamW", {}))
 def test_rows_of_normadamw_stay_at_their_radius(
@@ -273,13 +288,23 @@ def test_tiny_directions(case: str, scale: float, dtype: torch.dtype, backend: s
     assert_close_to_oracle(name, w0, grads, p, state, **hyper)
 
 
-@pytest.mark.parametrize("name", ["AdamH", "LAMB", "LARS"])
-def test_without_a_direction_nothing_moves(name: str, backend: str) -> None:
-    hyper = {"lr": 0.1} if name == "AdamH" else {"lr": 0.1, "always_adapt": True}
-    hyper |= {} if name == "AdamH" else {"weight_decay": 0.0}
+def test_adamh_without_a_direction_stays(backend: str) -> None:
     w0 = random(8, 30, seed=11)
-    p, _ = run(name, w0, [torch.zeros_like(w0)] * 2, backend, **hyper)
+    p, _ = run("AdamH", w0, [torch.zeros_like(w0)] * 2, backend, lr=0.1)
     assert_same(p, w0)
+
+
+@pytest.mark.parametrize("name", ["LAMB", "LARS"])
+@pytest.mark.parametrize("zero", ["weights", "gradients", "both"])
+def test_norms_of_0_give_a_ratio_of_1(name: str, zero: str, backend: str) -> None:
+    w0, grads = random(8, 30, seed=11), random_grads((8, 30), 2)
+    w0 = torch.zeros_like(w0) if zero != "gradients" else w0
+    grads = [torch.zeros_like(g) if zero != "weights" else g for g in grads]
+    for decay in (0.0, 0.3):
+        hyper = {"lr": 0.1, "weight_decay": decay, "always_adapt": True}
+        p, state = run(name, w0, grads, backend, **hyper)
+        assert_close_to_oracle(name, w0, grads, p, state, **hyper)
+        assert torch.equal(p, w0) == (zero == "both" or (zero == "gradients" and decay == 0))
 
 
 LANDING = {
