@@ -190,7 +190,7 @@ SPHERE_INLINE T cosine(
     [[maybe_unused]] const Gram<T>& gram,
     [[maybe_unused]] const Hyper<T>& h) {
   const auto c = gram.wg / (maximum(sqrt(gram.gg), h.eps) * maximum(sqrt(gram.ww), h.eps));
-  return {};
+  return maximum(c, -c);
 }
 
 template <class T>
@@ -202,7 +202,7 @@ SPHERE_INLINE T filters_or_tensor(
   // 2, the tensor as one. Else 0: it is not scale-invariant.
   const auto c = whole.wg / (maximum(sqrt(whole.gg), h.eps) * maximum(sqrt(whole.ww), h.eps));
   const auto of_tensor = where(maximum(c, -c) < h.own[0] / sqrt(h.numel), T(2.0), T(0.0));
-  return {};
+  return where(peak < h.own[0] / h.sqrt_dim, T(1.0), of_tensor);
 }
 
 template <class T>
