@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from cases import OPTIMIZERS, typical
+from cases import REPRESENTATIVES, typical
 from layouts import channels_last, permuted, sliced, strided
 from oracles.tolerance import assert_close_to_oracle, assert_same
 from stepping import assert_unchanged, make, random, random_grads, snapshot, take_steps
@@ -27,8 +27,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR
 
-each = pytest.mark.parametrize("name", OPTIMIZERS)
-ADAM_LIKE = [name for name in OPTIMIZERS if name != "SGDMRT"]
+each = pytest.mark.parametrize("name", REPRESENTATIVES)
+ADAM_LIKE = [name for name in REPRESENTATIVES if name != "SGDMRT"]
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -187,7 +187,7 @@ def test_a_run_goes_on_in_another_backend(name: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("capturable", [False, True])
-@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if n != "AdamG"])
+@pytest.mark.parametrize("name", [n for n in REPRESENTATIVES if n != "AdamG"])
 def test_state_moves_to_the_device_of_the_parameter(name: str, capturable: bool) -> None:
     """AdamG looks at its weights when it is made, which meta has none of."""
     run = Run(name, one_group, "reference").take(2)
@@ -220,7 +220,7 @@ def assert_load_refused(
 def test_a_state_of_another_shape_is_refused_by_name(name: str, backend: str) -> None:
     run = Run(name, named, backend).take(3)
     saved = copy.deepcopy(run.optimizer.state_dict())
-    key = "momentum_buffer" if name == "SGDMRT" else "exp_avg"
+    key = moment_of(name)
     # As if the checkpoint were of a model with other filters, under other names.
     saved["state"][3][key] = torch.zeros(3, 4, 5, 5)
     saved["param_groups"][0]["param_names"] = [f"other.{i}" for i in range(7)]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from cases import OPTIMIZERS, typical
+from cases import REPRESENTATIVES, typical
 from stepping import make, random, take_steps
 
 import sphere_fused
 from sphere_fused import plan
 
-each = pytest.mark.parametrize("name", OPTIMIZERS)
+each = pytest.mark.parametrize("name", REPRESENTATIVES)
 
 
 def with_grad(p: torch.Tensor) -> torch.Tensor:
