@@ -55,7 +55,9 @@ TOLD: dict[str, Told] = {
     ),
     "RiemannianSGD": Told("w = x/‖x‖, x = w − lr b", BECIGNEUL, "points on spheres"),
     "LAMB": Told("w −= lr (‖w‖/‖d‖) d, d = u + wd w", "You et al. 1904.00962", "large batches"),
-    "LARS": Told("SGD along (‖w‖/‖g‖) g", "You et al. 1708.03888", f"large batches, {BATCH_NORM}"),
+    "LARS": Told(
+        "w −= lr b, b of 10⁻³ (‖w‖/‖g‖) g", "You et al. 1708.03888", f"large batches, {BATCH_NORM}"
+    ),
 }
 
 
