@@ -23,11 +23,13 @@ DTYPES = [
     (torch.float16, torch.float16),
     (torch.float16, torch.float32),
 ]
-# The typical case in all of them, the others where roundings are told from mistakes.
+DTYPE_IDS = [f"{str(p)[6:]}-{str(g)[6:]}" for p, g in DTYPES]
+# The typical case in all of them, the others in the two that tell mistakes from roundings.
 CASES_AND_DTYPES = [
-    pytest.param(*case, *dtypes, id=f"{name}-{str(dtypes[0])[6:]}-{str(dtypes[1])[6:]}")
-    for case, name in zip(ALL, IDS, strict=True)
-    for dtypes in (DTYPES if case[1] == "typical" else DTYPES[:2])
+    pytest.param(*case, *dtypes, id=f"{case_id}-{dtype_id}")
+    for case, case_id in zip(ALL, IDS, strict=True)
+    for dtypes, dtype_id in zip(DTYPES, DTYPE_IDS, strict=True)
+    if case[1] == "typical" or dtypes in DTYPES[:2]
 ]
 # Filters, an odd matrix, and tensors that are stepped by Adam or SGD.
 MODEL = [(6, 5, 3, 3), (9, 27), (33,), (4, 1), ()]

@@ -227,37 +227,3 @@ def test_lars(shape: tuple[int, ...], momentum: dict, decay: float, backend: str
         noise,
         {"momentum_buffer": "momentum_buffer"} if momentum["momentum"] else {},
     )
-
-
-TIMM = "pip install timm, which brings torchvision"
-
-
-@pytest.mark.parametrize("always_adapt", [False, True])
-@pytest.mark.parametrize("decay", [0.0, 0.3])
-@pytest.mark.parametrize("shape", [*TENSORS, (33,), ()], ids=str)
-def test_lamb(shape: tuple[int, ...], decay: float, always_adapt: bool, backend: str) -> None:
-    timm = pytest.importorskip("timm.optim", reason=TIMM)
-    hyper: dict[str, Any] = {"lr": 3e-2, "betas": (0.9, 0.99), "weight_decay": decay}
-    hyper["always_adapt"] = always_adapt
-    assert_parity(
-        lambda params: make("LAMB", params, backend, **hyper),
-        lambda params: timm.Lamb(params, max_grad_norm=None, **hyper),
-        random(*shape, seed=6, dtype=torch.float64),
-        noise,
-        {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"},
-    )
-
-
-@pytest.mark.parametrize("always_adapt", [False, True])
-@pytest.mark.parametrize("decay", [0.0, 0.3])
-@pytest.mark.parametrize("momentum", [*MOMENTA, {"momentum": 0.9, "dampening": 0.3}], ids=str)
-def test_lars_of_timm(momentum: dict, decay: float, always_adapt: bool, backend: str) -> None:
-    timm = pytest.importorskip("timm.optim", reason=TIMM)
-    hyper = {"lr": 0.5, "weight_decay": decay, "always_adapt": always_adapt, **momentum}
-    assert_parity(
-        lambda params: make("LARS", params, backend, trust_coefficient=2e-2, **hyper),
-        lambda params: timm.Lars(params, trust_coeff=2e-2, **hyper),
-        random(*FILTERS, seed=7, dtype=torch.float64),
-        noise,
-        {"momentum_buffer": "momentum_buffer"} if momentum["momentum"] else {},
-    )
