@@ -26,7 +26,7 @@ class Shape(NamedTuple):
 class Sizes(NamedTuple):
     """Numbers of elements that a program holds at once, all powers of two."""
 
-    single: int  # of segments of one element
+    single: int  # where nothing is summed
     rows: int  # of several rows
     row: int  # of the longest row that stays on chip
     chunk: int  # of longer ones at a time
@@ -51,14 +51,16 @@ def power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def shape_of(dim: int, inner: int, size: int, vector: int, holds_gradient: bool) -> Shape:
+def shape_of(
+    elementwise: bool, dim: int, inner: int, size: int, vector: int, holds_gradient: bool
+) -> Shape:
     """How programs hold a tensor of that Geometry, with `size` bytes to a number of the arithmetic
-    and addresses that are multiples of `vector` elements."""
+    and addresses that are multiples of `vector` elements; `elementwise`: it has no segments."""
     if (dim if inner == 1 else inner) % vector:
         vector = 1
     sizes = SIZES[size, vector > 1]
     split = dim > 2 * PART
-    if dim == 1:
+    if elementwise:
         return Shape(sizes.single, 1, held=True, across=True, vector=vector, single=True)
     cols = max(power_of_two(dim), SHORTEST_ROW)
     several = sizes.rows // (2 if holds_gradient else 1)
