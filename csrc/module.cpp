@@ -44,11 +44,25 @@ void step_of_bytes(uintptr_t w, uintptr_t g, uintptr_t m, int64_t count, int thr
 
 class Plan {
  public:
-  void add(uintptr_t w, uintptr_t m, uintptr_t s, uintptr_t step, int64_t outer, int64_t dim,
-           int64_t inner, int group, int rule, int w_type) {
-    table_.push_back({reinterpret_cast<void*>(w), nullptr, reinterpret_cast<void*>(m),
-                      reinterpret_cast<void*>(s), reinterpret_cast<float*>(step), outer, dim, inner,
-                      group, int8_t(rule), DType(w_type), DType(w_type), false});
+  void add(uintptr_t w, uintptr_t m, uintptr_t v, uintptr_t s, uintptr_t radius, uintptr_t step,
+           int64_t outer, int64_t dim, int64_t inner, int group, int rule, int w_type,
+           bool elementwise) {
+    table_.push_back({.w = reinterpret_cast<void*>(w),
+                      .g = nullptr,
+                      .m = reinterpret_cast<void*>(m),
+                      .v = reinterpret_cast<void*>(v),
+                      .s = reinterpret_cast<void*>(s),
+                      .radius = reinterpret_cast<const void*>(radius),
+                      .step = reinterpret_cast<float*>(step),
+                      .outer = outer,
+                      .dim = dim,
+                      .inner = inner,
+                      .group = group,
+                      .rule = int8_t(rule),
+                      .w_type = DType(w_type),
+                      .g_type = DType(w_type),
+                      .elementwise = elementwise,
+                      .on_cpu = false});
   }
 
   void watch(const py::capsule& api, const py::dict& state, const py::list& groups,
@@ -158,7 +172,7 @@ struct type_caster<sphere_fused::GroupHyper> {
   PYBIND11_TYPE_CASTER(sphere_fused::GroupHyper, const_name("GroupHyper"));
   bool load(handle source, bool) {
     PyObject* t = source.ptr();
-    if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) != 11) return false;
+    if (!PyTuple_Check(t) || PyTuple_GET_SIZE(t) != 16) return false;
     const auto number = [t](int i) { return PyFloat_AsDouble(PyTuple_GET_ITEM(t, i)); };
     // Returns the address, or null with the number.
     const auto placed = [&](int i, double& into, bool& is_double) -> const void* {
@@ -169,11 +183,28 @@ struct type_caster<sphere_fused::GroupHyper> {
       if (PyArg_ParseTuple(item, "Kp", &address, &flag)) is_double = flag;
       return reinterpret_cast<const void*>(uintptr_t(address));
     };
-    value = {0, number(1), number(2), number(3), number(4), number(5), number(6) != 0, number(7)};
+    value = {.lr = 0,
+             .beta1 = number(1),
+             .gain1 = number(2),
+             .beta2 = number(3),
+             .eps = number(4),
+             .weight_decay = number(5),
+             .decoupled = number(6) != 0,
+             .grad_clip = number(7),
+             .beta3 = number(8),
+             .ahead_m = number(9),
+             .ahead_g = number(10),
+             .corrects = number(11) != 0,
+             .maximize = number(12) != 0};
+    PyObject* own = PyTuple_GET_ITEM(t, 13);
+    if (!PyTuple_Check(own) || PyTuple_GET_SIZE(own) > sphere_fused::kMostOwn) return false;
+    for (int i = 0; i < PyTuple_GET_SIZE(own); ++i) {
+      value.own[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(own, i));
+    }
     bool is_double = false;
     value.lr_at = placed(0, value.lr, value.lr_is_double);
-    value.grad_scale_at = static_cast<const float*>(placed(8, value.grad_scale, is_double));
-    value.found_inf_at = static_cast<const float*>(placed(9, value.found_inf, is_double));
+    value.grad_scale_at = static_cast<const float*>(placed(14, value.grad_scale, is_double));
+    value.found_inf_at = static_cast<const float*>(placed(15, value.found_inf, is_double));
     return !is_double && !PyErr_Occurred();
   }
 };

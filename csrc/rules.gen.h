@@ -10,7 +10,7 @@ namespace sphere_fused {
 
 // Inner products over one segment of the weight w, the gradient g and the direction x.
 //
-// wg, gx, hh and hx are there for rules whose direction is "previous", and for no others.
+// The direction of a rule decides which of them there are; see DIRECTIONS.
 // h = g - w wg/ww is the gradient without its radial part.
 template <class T>
 struct Gram {
@@ -22,6 +22,9 @@ struct Gram {
   T gx;
   T hh;
   T hx;
+  T sw;  // the sum of the elements of w
+  T sx;  // and of x
+  T radius;  // not a product: the norm the segment is to keep, where the rule keeps one
 };
 
 // Inner products of h, as in Gram, with itself and with x.
@@ -31,7 +34,7 @@ struct Tangent {
   T hx;
 };
 
-// Inner products of the new point y = a_w w + a_x x with itself, with w and with x.
+// Inner products of y = a_w w + a_x x + a_1, mostly the new point, with itself, w and x.
 template <class T>
 struct Landing {
   T yy;
@@ -44,26 +47,42 @@ template <class T>
 struct Hyper {
   T lr;
   T beta1;  // decay of the first moment
-  T gain1;  // weight of the new gradient in it: 1 - beta1, or 1 - dampening; < 0 to maximize
+  T gain1;  // weight of the new gradient in it: 1 - beta1, or 1 - dampening
   T beta2;
   T gain2;  // 1 - beta2
-  T bc1;  // 1 - beta1**t
-  T bc2;  // 1 - beta2**t
+  T beta3;  // decay of what else a rule averages
+  T gain3;  // 1 - beta3
+  T bc1;  // 1 - beta1**t, or 1 where moments are not corrected
+  T bc2;  // 1 - beta2**t, likewise
+  T bc3;  // 1 - beta3**t
+  T t;  // the number of the step, 1 for the first
   T eps;
+  T weight_decay;
   T decay;  // 1 - lr * weight_decay where the decay is decoupled, else 1
   T grad_clip;  // infinity where there is none
-  T sqrt_dim;  // square root of the number of elements in a segment
-  T weight_decay;  // the coupled one, which move 1 adds to the gradient; < 0 to maximize
-  T unscale;  // 1 / grad_scale, which the gradient is multiplied by before all else
+  T dim;  // elements in a segment
+  T sqrt_dim;
+  T numel;  // elements in the tensor
+  T l2;  // what move 1 adds of w to the gradient: the coupled weight decay
+  T unscale;
+  T x_m;  // of what x is made; see Rule.direction
+  T x_g;
+  T x_eps;
+  T verdict = T(1.0);  // what Rule.verdict has said of the tensor
+  T own[kMostOwn];  // the hyperparameters that a rule has of its own
 };
 
 // What a rule decides: the new segment state s and the coefficients of move 4.
+//
+// a_h, b_w, b_x and b_h are for the directions "moment" and "previous", a_1 for the others, which
+// store m as move 1 has updated it.
 template <class T>
 struct Update {
   T s;
   T a_w;
   T a_x;
   T a_h = T(0.0);
+  T a_1 = T(0.0);
   T b_w = T(0.0);
   T b_x = T(1.0);
   T b_h = T(0.0);
@@ -155,14 +174,236 @@ SPHERE_INLINE Update<T> transport_buffer(
   return {.s = u.s, .a_w = u.a_w, .a_x = u.a_x, .b_w = b_w, .b_x = b_x};
 }
 
+template <class T>
+SPHERE_INLINE Update<T> projected(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto n = sqrt(gram.ww) + h.eps;
+  const auto radial = where(h.verdict > T(0), gram.wx / (n * n), T(0.0));
+  const auto decay = h.weight_decay * where(h.verdict > T(0), h.own[1], T(1.0));
+  return {.s = s, .a_w = T(1.0) - h.lr * decay + h.lr * radial, .a_x = -h.lr};
+}
+
+template <class T>
+SPHERE_INLINE T cosine(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto c = gram.wg / (maximum(sqrt(gram.gg), h.eps) * maximum(sqrt(gram.ww), h.eps));
+  return {};
+}
+
+template <class T>
+SPHERE_INLINE T filters_or_tensor(
+    [[maybe_unused]] const Gram<T>& whole,
+    [[maybe_unused]] T peak,
+    [[maybe_unused]] const Hyper<T>& h) {
+  // Where every filter is orthogonal to its gradient: 1, each by itself. Else where the tensor is:
+  // 2, the tensor as one. Else 0: it is not scale-invariant.
+  const auto c = whole.wg / (maximum(sqrt(whole.gg), h.eps) * maximum(sqrt(whole.ww), h.eps));
+  const auto of_tensor = where(maximum(c, -c) < h.own[0] / sqrt(h.numel), T(2.0), T(0.0));
+  return {};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> projected_by_filter(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto c = gram.wg / (maximum(sqrt(gram.gg), h.eps) * maximum(sqrt(gram.ww), h.eps));
+  const auto is_orthogonal = maximum(c, -c) < h.own[0] / h.sqrt_dim;
+  const auto n = sqrt(gram.ww) + h.eps;
+  const auto radial = where(is_orthogonal, gram.wx / (n * n), T(0.0));
+  const auto decay = h.weight_decay * where(is_orthogonal, h.own[1], T(1.0));
+  return {.s = s, .a_w = T(1.0) - h.lr * decay + h.lr * radial, .a_x = -h.lr};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> adamh(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto size = sqrt(gram.xx);
+  return {.s = s, .a_w = T(1.0), .a_x = where(size == T(0), T(0.0), -h.lr * gram.radius / size)};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> to_radius(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] const Landing<T>& y,
+    [[maybe_unused]] const Update<T>& u,
+    [[maybe_unused]] const Hyper<T>& h) {
+  // A step that is 0, or would land on 0, leaves w.
+  const auto stays = y.yy == T(0) || u.a_x == T(0);
+  const auto scale = gram.radius / sqrt(y.yy);
+  const auto a_w = where(stays, T(1.0), scale * u.a_w);
+  return {.s = u.s, .a_w = a_w, .a_x = where(stays, T(0.0), scale * u.a_x)};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> norm_adamw(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto removes = h.own[0] > T(0) && gram.ww > T(0);
+  const auto radial = where(removes, gram.wx / gram.ww, T(0.0));
+  return {.s = s, .a_w = h.decay + h.lr * radial, .a_x = -h.lr};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> tangential(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  // d = x without its mean and without what is then radial.
+  const auto mean = where(h.own[1] > T(0), gram.sx / h.dim, T(0.0));
+  const auto radial = where(gram.ww > T(0), (gram.wx - mean * gram.sw) / gram.ww, T(0.0));
+  return {.s = s, .a_w = -radial, .a_x = T(1.0), .a_1 = -mean};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> rotate(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] const Landing<T>& d,
+    [[maybe_unused]] const Update<T>& u,
+    [[maybe_unused]] const Hyper<T>& h) {
+  // y = w - k d, whose norm is then made the radius.
+  const auto q = h.beta3 * u.s + h.gain3 * d.yy;
+  const auto eta = sqrt(h.lr * h.own[0]);
+  const auto k = eta * gram.radius / (sqrt(q / h.bc3) + h.own[2]);
+  const auto yy = gram.ww - T(2.0) * k * d.wy + k * k * d.yy;
+  const auto stays = yy == T(0) || eta == T(0);
+  const auto scale = gram.radius / sqrt(yy);
+  const auto a_w = where(stays, T(1.0), scale * (T(1.0) - k * u.a_w));
+  const auto a_x = where(stays, T(0.0), -scale * k * u.a_x);
+  return {.s = q, .a_w = a_w, .a_x = a_x, .a_1 = where(stays, T(0.0), -scale * k * u.a_1)};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> riemannian_adam(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  // In terms of the unit vector w/r and of the new moment m = beta1 x + gain1 h.
+  const auto r = sqrt(gram.ww);
+  const auto wm = h.beta1 * gram.wx / r;
+  auto mm = h.beta1 * h.beta1 * gram.xx + T(2.0) * h.beta1 * h.gain1 * gram.hx;
+  mm = maximum(mm + h.gain1 * h.gain1 * gram.hh, T(0.0));
+  s = h.beta2 * s + h.gain2 * gram.hh;
+  const auto k = h.lr / (h.bc1 * (sqrt(s / h.bc2) + h.eps));
+  const auto yy = T(1.0) - T(2.0) * k * wm + k * k * mm;
+  const auto size = sqrt(yy);
+  // m - <w',m> w' = along_m m + along_w w/r, without subtracting what is nearly equal.
+  const auto along_m = (T(1.0) - k * wm) / yy;
+  const auto along_w = (k * mm - wm) / yy;
+  const auto stays = h.lr == T(0);
+  return {.s = s, .a_w = where(stays, T(1.0), T(1.0) / (r * size)), .a_x = -k * h.beta1 / size, .a_h = -k * h.gain1 / size, .b_w = along_w / r, .b_x = along_m * h.beta1, .b_h = along_m * h.gain1};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> torch_sgd(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  // b = momentum m + gain g, and the first gradient enters it undamped.
+  const auto gain = where(h.t > T(1), h.gain1, T(1.0));
+  const auto of_b = where(h.own[0] > T(0), h.beta1, T(1.0));
+  const auto a_h = -h.lr * (of_b * gain + h.own[0]);
+  return {.s = s, .a_w = T(1.0), .a_x = -h.lr * of_b * h.beta1, .a_h = a_h, .b_x = h.beta1, .b_h = gain};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> riemannian_sgd(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto r = sqrt(gram.ww);
+  // The buffer starts at the first gradient as it is: momentum times that enters the first step.
+  const auto first = where(h.t > T(1), T(0.0), h.beta1);
+  // b = b_w w + beta1 x + b_h h, and the direction d = b, or h + momentum b.
+  const auto b_w = first * (gram.wg / gram.ww - h.l2);
+  const auto b_h = h.gain1 + first;
+  const auto of_b = where(h.own[0] > T(0), h.beta1, T(1.0));
+  const auto d_w = of_b * b_w;
+  const auto d_x = of_b * h.beta1;
+  const auto d_h = of_b * b_h + h.own[0];
+  const auto wb = b_w * gram.ww + h.beta1 * gram.wx;
+  const auto wd = d_w * gram.ww + d_x * gram.wx;
+  auto db = d_w * wb + d_x * (b_w * gram.wx + h.beta1 * gram.xx + b_h * gram.hx);
+  db = db + d_h * (h.beta1 * gram.hx + b_h * gram.hh);
+  auto dd = d_w * wd + d_x * (d_w * gram.wx + d_x * gram.xx + d_h * gram.hx);
+  dd = dd + d_h * (d_x * gram.hx + d_h * gram.hh);
+  // y = w/r - lr d, on the sphere w' = y/|y|, and b' = b - <w',b> w'.
+  const auto yy = T(1.0) - T(2.0) * h.lr * wd / r + h.lr * h.lr * dd;
+  const auto size = sqrt(yy);
+  const auto e = (wb / r - h.lr * db) / yy;
+  const auto stays = h.lr == T(0);
+  return {.s = s, .a_w = where(stays, T(1.0), (T(1.0) / r - h.lr * d_w) / size), .a_x = -h.lr * d_x / size, .a_h = -h.lr * d_h / size, .b_w = b_w - e * (T(1.0) / r - h.lr * d_w), .b_x = h.beta1 + e * h.lr * d_x, .b_h = b_h + e * h.lr * d_h};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> with_decay(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  return {.s = s, .a_w = h.weight_decay, .a_x = T(1.0)};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> lamb(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] const Landing<T>& d,
+    [[maybe_unused]] const Update<T>& u,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto plain = gram.ww == T(0) || d.yy == T(0) || h.own[0] == T(0);
+  const auto lr = h.lr * where(plain, T(1.0), sqrt(gram.ww) / sqrt(d.yy));
+  return {.s = u.s, .a_w = T(1.0) - lr * u.a_w, .a_x = -lr};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> lars(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto w = sqrt(gram.ww);
+  const auto g = sqrt(gram.gg);
+  const auto plain = w == T(0) || g == T(0) || h.own[0] == T(0);
+  const auto trust = h.own[1] * w / (g + h.weight_decay * w + h.eps);
+  const auto ratio = where(plain, T(1.0), trust);
+  // The gradient becomes ratio (g + wd w), g being h + radial w: e_h h + e_w w.
+  const auto radial = where(gram.ww > T(0), gram.wg / gram.ww, T(0.0));
+  const auto e_w = ratio * (radial + h.weight_decay);
+  // b = momentum x + gain e, where the first is not damped; the direction b, or e + momentum b.
+  const auto gain = where(h.t > T(1), h.gain1, T(1.0));
+  const auto of_b = where(h.own[2] > T(0), h.beta1, T(1.0));
+  const auto of_e = of_b * gain + h.own[2];
+  return {.s = s, .a_w = T(1.0) - h.lr * of_e * e_w, .a_x = -h.lr * of_b * h.beta1, .a_h = -h.lr * of_e * ratio, .b_w = gain * e_w, .b_x = h.beta1, .b_h = gain * ratio};
+}
+
 inline constexpr RuleInfo kRules[] = {
-    {"adam sphere_fused.optim.classic.elementwise", kAdam, kPerElement},
-    {"moment sphere_fused.optim.adams.adams", kMoment, kPerSegment},
-    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamst.transport", kMoment, kPerSegment},
-    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamsrt.rescale_and_transport", kMoment, kPerSegment},
-    {"previous sphere_fused.optim.adamg.adamg", kPrevious, kPerSegment},
-    {"moment sphere_fused.optim.classic.elementwise", kMoment, kNoSecond},
-    {"moment sphere_fused.optim.classic.elementwise sphere_fused.optim.sgdmrt.transport_buffer", kMoment, kNoSecond},
+    {"adam sphere_fused.optim.classic.elementwise", kAdam, true, false},
+    {"moment sphere_fused.optim.adams.adams", kMoment, true, false},
+    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamst.transport", kMoment, true, false},
+    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamsrt.rescale_and_transport", kMoment, true, false},
+    {"previous sphere_fused.optim.adamg.adamg", kPrevious, true, false},
+    {"moment sphere_fused.optim.classic.elementwise", kMoment, true, false},
+    {"moment sphere_fused.optim.classic.elementwise sphere_fused.optim.sgdmrt.transport_buffer", kMoment, true, false},
+    {"adam own decay sphere_fused.optim.adamp.projected sphere_fused.optim.adamp.cosine sphere_fused.optim.adamp.filters_or_tensor delta wd_ratio", kAdam, false, true},
+    {"adam own decay sphere_fused.optim.adamp.projected_by_filter delta wd_ratio", kAdam, false, false},
+    {"nesterov sphere_fused.optim.classic.elementwise", kNesterov, true, false},
+    {"nesterov own decay sphere_fused.optim.adamp.projected sphere_fused.optim.adamp.cosine sphere_fused.optim.adamp.filters_or_tensor delta wd_ratio", kNesterov, false, true},
+    {"nesterov own decay sphere_fused.optim.adamp.projected_by_filter delta wd_ratio", kNesterov, false, false},
+    {"adam sphere_fused.optim.hyperball.adamh sphere_fused.optim.hyperball.to_radius", kAdam, true, false},
+    {"adam sphere_fused.optim.normadamw.norm_adamw sphere_fused.optim.hyperball.to_radius tangent", kAdam, true, false},
+    {"adam sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kAdam, true, false},
+    {"nesterov own decay sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kNesterov, false, false},
+    {"sign sphere_fused.optim.classic.elementwise", kSign, true, false},
+    {"sign sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kSign, true, false},
+    {"previous sphere_fused.optim.riemannian.riemannian_adam", kPrevious, true, false},
+    {"previous sphere_fused.optim.classic.torch_sgd nesterov", kPrevious, true, false},
+    {"previous sphere_fused.optim.riemannian.riemannian_sgd nesterov", kPrevious, true, false},
+    {"adam own decay sphere_fused.optim.lamb.with_decay sphere_fused.optim.lamb.lamb adapts", kAdam, false, false},
+    {"previous own decay sphere_fused.optim.lamb.lars adapts trust_coefficient nesterov", kPrevious, false, false},
 };
 
 template <class T>
@@ -175,13 +416,29 @@ SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>&
     case 4: return adamg(gram, s, h);
     case 5: return elementwise(gram, s, h);
     case 6: return elementwise(gram, s, h);
+    case 7: return projected(gram, s, h);
+    case 8: return projected_by_filter(gram, s, h);
+    case 9: return elementwise(gram, s, h);
+    case 10: return projected(gram, s, h);
+    case 11: return projected_by_filter(gram, s, h);
+    case 12: return adamh(gram, s, h);
+    case 13: return norm_adamw(gram, s, h);
+    case 14: return tangential(gram, s, h);
+    case 15: return tangential(gram, s, h);
+    case 16: return elementwise(gram, s, h);
+    case 17: return tangential(gram, s, h);
+    case 18: return riemannian_adam(gram, s, h);
+    case 19: return torch_sgd(gram, s, h);
+    case 20: return riemannian_sgd(gram, s, h);
+    case 21: return with_decay(gram, s, h);
+    case 22: return lars(gram, s, h);
   }
   return {};
 }
 
 // Whether a rule has a second function, which must know where the step ended.
 SPHERE_INLINE bool lands(int rule) {
-  return rule == 2 || rule == 3 || rule == 6;
+  return rule == 2 || rule == 3 || rule == 6 || rule == 12 || rule == 13 || rule == 14 || rule == 15 || rule == 17 || rule == 21;
 }
 
 template <class T>
@@ -191,8 +448,33 @@ SPHERE_INLINE Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,
     case 2: return transport(gram, y, u, h);
     case 3: return rescale_and_transport(gram, y, u, h);
     case 6: return transport_buffer(gram, y, u, h);
+    case 12: return to_radius(gram, y, u, h);
+    case 13: return to_radius(gram, y, u, h);
+    case 14: return rotate(gram, y, u, h);
+    case 15: return rotate(gram, y, u, h);
+    case 17: return rotate(gram, y, u, h);
+    case 21: return lamb(gram, y, u, h);
   }
   return u;
+}
+
+// What a rule that sees the whole tensor first asks of segments, and makes of it.
+template <class T>
+SPHERE_INLINE T peak(int rule, const Gram<T>& gram, const Hyper<T>& h) {
+  switch (rule) {
+    case 7: return cosine(gram, h);
+    case 10: return cosine(gram, h);
+  }
+  return T(0);
+}
+
+template <class T>
+SPHERE_INLINE T verdict(int rule, const Gram<T>& whole, T most, const Hyper<T>& h) {
+  switch (rule) {
+    case 7: return filters_or_tensor(whole, most, h);
+    case 10: return filters_or_tensor(whole, most, h);
+  }
+  return T(1);
 }
 
 }  // namespace SPHERE_ISA

@@ -24,7 +24,7 @@ struct Stretch {
       : w(static_cast<W*>(at.w) + first),
         g(static_cast<const G*>(at.g) + first),
         m(at.m ? static_cast<T*>(at.m) + first : nullptr),
-        v(static_cast<T*>(at.s) + first),
+        v(at.v ? static_cast<T*>(at.v) + first : nullptr),
         n(count) {}
 };
 
@@ -58,7 +58,9 @@ SPHERE_INLINE void write(const Stretch<W, G>& row, int64_t i, const Hyper<T>& h,
                          const Update<C>& u) {
   const Loaded<V> e = read_again<kDirection, V>(row, i, h);
   store(row.w + i, new_weight<kDirection>(e.w, e.x, e.g, u));
-  if (row.m) store(row.m + i, new_moment<kDirection>(e.w, e.x, e.g, u));
+  if constexpr (kMakesMoment<kDirection>) {
+    if (row.m) store(row.m + i, new_moment<kDirection>(e.w, e.x, e.g, u));
+  }
 }
 
 template <class V>
@@ -69,11 +71,6 @@ SPHERE_INLINE void fold(Gram<double>& total, const Gram<V>& part) {
   total.gg += sum(part.gg);
   total.wg += sum(part.wg);
   total.gx += sum(part.gx);
-}
-
-template <class T, class From>
-SPHERE_INLINE Update<T> rounded(const Update<From>& a) {
-  return {T(a.s), T(a.a_w), T(a.a_x), T(a.a_h), T(a.b_w), T(a.b_x), T(a.b_h), T(a.radial)};
 }
 
 // Calls at(i, V{}) for the vectors of n elements and at(i, T{}) for the rest.

@@ -68,7 +68,7 @@ struct Units {
 };
 
 Units units_of(const Segments& at) {
-  if (at.dim == 1) {
+  if (at.elementwise) {
     return {(at.outer + kUnitElements - 1) / kUnitElements, std::min(at.outer, kUnitElements)};
   }
   if (at.inner == 1) return {at.outer, at.dim};
@@ -140,7 +140,7 @@ void CpuSteps::sort(const Segments* table, int64_t count, const GroupHyper* grou
     const double t = at.step ? *at.step + 1.0 : 0.0;
     if (group != groups + at.group || t != last_step) {
       group = groups + at.group, last_step = t;
-      hypers_.push_back(hyper_at(*group, t));
+      hypers_.push_back(hyper_at(*group, at, t));
     }
     const bool is_long = at.inner == 1 && at.dim > kLongRow;
     (is_long ? long_rows_ : short_rows_).push_back({&at, &hypers_.back()});

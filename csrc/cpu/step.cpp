@@ -27,6 +27,9 @@ SPHERE_INLINE Gram<T> lane(const Gram<V>& a, int c) {
           lane<T>(a.gg, c),
           lane<T>(a.gx, c),
           {},
+          {},
+          lane<T>(a.sw, c),
+          lane<T>(a.sx, c),
           {}};
 }
 
@@ -44,7 +47,7 @@ SPHERE_INLINE auto gather(const Update<T> (&u)[kCount], T Update<T>::* field) {
 template <class T>
 Hyper<T> hyper_of(const Work& work) {
   Hyper<T> h = rounded<T>(*work.hyper);
-  h.sqrt_dim = T(sqrt(double(work.at->dim)));
+  set_sizes(h, *work.at);
   return h;
 }
 
@@ -155,7 +158,7 @@ struct Parameter {
     }
     const Update<V> u = {gather(one, &Update<T>::s),   gather(one, &Update<T>::a_w),
                          gather(one, &Update<T>::a_x), gather(one, &Update<T>::a_h),
-                         gather(one, &Update<T>::b_w), gather(one, &Update<T>::b_x),
+                         gather(one, &Update<T>::a_1), gather(one, &Update<T>::b_w), gather(one, &Update<T>::b_x),
                          gather(one, &Update<T>::b_h), gather(one, &Update<T>::radial)};
     for (int64_t d = 0; d < dim; ++d) write<kDirection, V>(strip, d * inner, h, u);
   }
@@ -172,7 +175,7 @@ struct Parameter {
   }
 
   static void units(const Work& work, int64_t first, int64_t last) {
-    if (work.at->dim == 1) return elements(work, first, last);
+    if (work.at->elementwise) return elements(work, first, last);
     if constexpr (kDirection != kAdam) {  // so far Adam's direction is only for single elements
       if (work.at->inner == 1) rows(work, first, last);
       else strips(work, first, last);

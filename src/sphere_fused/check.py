@@ -150,9 +150,7 @@ def parse_function(rule: str, role: str, function: Any) -> Parsed:
         raise no_def
     a = tree.args
     arguments = [argument.arg for argument in a.posonlyargs + a.args]
-    parsed = Parsed(
-        rule, role, function, source, tree, dict(zip(arguments, kinds, strict=False))
-    )
+    parsed = Parsed(rule, role, function, source, tree, dict(zip(arguments, kinds, strict=False)))
     if tree.decorator_list:
         raise parsed.error(tree.decorator_list[0], "decorators are not compiled: define it without")
     # What a wrapper wraps, or a file that has changed since.
@@ -254,9 +252,9 @@ class Checker:
             match node:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     self.assign(node, name, value)
-                case ast.Return(value=ast.expr() as value) if (
-                    node is body[-1] and self.parsed.role in ("peak", "verdict")
-                ):
+                case ast.Return(value=ast.expr() as value) if node is body[
+                    -1
+                ] and self.parsed.role in ("peak", "verdict"):
                     self.number(value)
                     return
                 case ast.Return(value=value) if node is body[-1]:
@@ -265,7 +263,9 @@ class Checker:
                     raise self.error(node, "return must be the last line")
                 case _:
                     raise self.outside(node)
-        ends = "return Update(name=value, ...)" if self.parsed.role in ("step", "land") else "return"
+        ends = (
+            "return Update(name=value, ...)" if self.parsed.role in ("step", "land") else "return"
+        )
         raise self.error(tree.body[-1], f"it must end in {ends}")
 
     def refuse_taken(self, node: ast.stmt, name: str) -> None:

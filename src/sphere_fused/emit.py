@@ -135,7 +135,7 @@ def struct(kind: Any) -> str:
             default = f" = T({kind._field_defaults[name]})" if name in kind._field_defaults else ""
             note = f"  // {notes[n]}" if n in notes else ""
             rows.append(
-                f"  T own[kMostOwn];  // the hyperparameters that a rule has of its own"
+                "  T own[kMostOwn];  // the hyperparameters that a rule has of its own"
                 if name == "own"
                 else f"  T {name}{default};{note}"
             )
@@ -176,7 +176,7 @@ def table(rules: tuple[Rule, ...]) -> str:
             "                             const Update<T>& u, const Hyper<T>& h) {",
             *switch(rules, "land", "gram, y, u, h", "u"),
             "",
-            "// What a rule that decides over the whole tensor asks of each segment, and makes of it.",
+            "// What a rule that sees the whole tensor first asks of segments, and makes of it.",
             f"{inline} T peak(int rule, const Gram<T>& gram, const Hyper<T>& h) {{",
             *switch(rules, "peak", "gram, h", "T(0)"),
             "",
@@ -196,8 +196,8 @@ def header(rules: tuple[Rule, ...] = RULES) -> str:
             emitter = functions.setdefault(name, Emitter(parsed, rule.own))
             if emitter.parsed.function is not parsed.function:
                 raise RuleError(f"two rules define a function called {name}: rename one")
-            if emitter.own != rule.own:
-                raise RuleError(f"two rules with another `own` share {name}: give it one of them")
+            if emitter.own != rule.own and ".own." in parsed.source:
+                raise RuleError(f"rules whose `own` differ share {name}, which reads it")
     return "\n\n".join(
         [
             "// The rules of sphere_fused/optim and the tuples of sphere_fused/rule.py in C++.\n"

@@ -97,11 +97,12 @@ class GroupHyper(NamedTuple):
             found_inf=moved(self.found_inf),
         )
 
-    def at(self, step: Any, entry: Entry) -> Hyper:
-        """The Hyper of step number `step` (a number or a 0-d tensor) of a parameter."""
+    def at(self, step: Any, rule: Rule, dim: int, numel: int) -> Hyper:
+        """The Hyper of step number `step` (a number or a 0-d tensor) of a parameter with `numel`
+        elements in segments of `dim`."""
         lr = in_double(self.lr)
-        coupled = entry.rule.decays and not self.decoupled
-        decoupled = entry.rule.decays and self.decoupled
+        coupled = rule.decays and not self.decoupled
+        decoupled = rule.decays and self.decoupled
         bc1 = 1.0 - self.beta1**step if self.corrects else 1.0
         bc2 = 1.0 - self.beta2**step if self.corrects else 1.0
         return Hyper(
@@ -120,9 +121,9 @@ class GroupHyper(NamedTuple):
             weight_decay=self.weight_decay,
             decay=1.0 - lr * self.weight_decay if decoupled else 1.0,
             grad_clip=self.grad_clip,
-            dim=float(entry.dim),
-            sqrt_dim=math.sqrt(entry.dim),
-            numel=float(entry.param.numel()),
+            dim=float(dim),
+            sqrt_dim=math.sqrt(dim),
+            numel=float(numel),
             l2=self.weight_decay if coupled else 0.0,
             unscale=(-1.0 if self.maximize else 1.0) / in_double(self.grad_scale),
             x_m=self.ahead_m * bc2**0.5 / bc1,
@@ -208,7 +209,6 @@ class Entry:
     rule: Rule
     inside: Dims
     elementwise: bool  # the rule is the classic one, and nothing is summed
-    channel_dims: tuple[int, ...] | None
     allowed: tuple[str, ...]  # names of backends, the preferred first
     moment_key: str
     keeps_moment: bool

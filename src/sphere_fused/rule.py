@@ -93,7 +93,9 @@ class Hyper(NamedTuple):
     sqrt_dim: Scalar
     numel: Scalar  # elements in the tensor
     l2: Scalar  # what move 1 adds of w to the gradient: the coupled weight decay
-    unscale: Scalar  # what move 1 multiplies the gradient by before: 1 / grad_scale, < 0 to maximize
+    unscale: (
+        Scalar  # what move 1 multiplies the gradient by before: 1 / grad_scale, < 0 to maximize
+    )
     x_m: Scalar  # of what x is made; see Rule.direction
     x_g: Scalar
     x_eps: Scalar
@@ -139,7 +141,8 @@ class Rule:
         direction: what x is.
             "moment": m, updated.
             "previous": m before the update, which move 4 then makes; such a rule has no `land`.
-            "adam": Adam's (x_m m + x_g g) / (sqrt(v) + x_eps), m updated; x_g is 0 but for Nesterov.
+            "adam": Adam's (x_m m + x_g g) / (sqrt(v) + x_eps), m updated; x_g is
+                0 but for Nesterov.
             "nesterov": x_m m + x_g g, m before the update.
             "sign": the sign of that.
         second_moment: what `exp_avg_sq` holds: one number per "segment" (it is the rule's s), one

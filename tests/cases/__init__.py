@@ -9,6 +9,8 @@ import importlib
 import pkgutil
 from typing import Any
 
+import sphere_fused
+
 _modules = [importlib.import_module(f"cases.{m.name}") for m in pkgutil.iter_modules(__path__)]
 CASES: dict[str, dict[str, dict[str, Any]]] = {m.OPTIMIZER: m.CASES for m in _modules}
 OPTIMIZERS = list(CASES)

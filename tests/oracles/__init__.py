@@ -1,5 +1,6 @@
 """Explicit transcriptions of every optimizer, for tests and for the selftest command."""
 
-from .core import DEFAULTS, Trajectory, trajectory
+from .fixed_radius import hyperball
+from .run import DEFAULTS, Trajectory, trajectory
 
-__all__ = ["DEFAULTS", "Trajectory", "trajectory"]
+__all__ = ["DEFAULTS", "Trajectory", "hyperball", "trajectory"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .core import Trajectory, trajectory
+from .run import Trajectory, trajectory
 
 FACTOR = 2.0
 # In float32, two last places.

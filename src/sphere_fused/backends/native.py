@@ -59,8 +59,8 @@ def reasons(entry: Entry) -> list[str]:
         return found
     if entry.geometry is None:
         found.append(
-            f"shape {tuple(entry.param.shape)} with strides {entry.param.stride()} and "
-            f"channel_dims {entry.channel_dims} does not lie in memory as blocks of segments"
+            f"shape {tuple(entry.param.shape)} with strides {entry.param.stride()} and segments "
+            f"over dims {entry.inside} does not lie in memory as blocks of segments"
         )
     if entry.rule.key not in planning.compiled.RULES:
         found.append(f"the rule '{entry.rule.name}' is not compiled in")

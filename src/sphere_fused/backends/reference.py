@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 
 from sphere_fused.plan import Entry, GroupHyper, Plan
-from sphere_fused.rule import Gram, Hyper, Landing, Rule, Update
+from sphere_fused.rule import DIRECTIONS, Gram, Hyper, Landing, Rule, Update
+from sphere_fused.segments import Dims
 
 NAME = "reference"
 
@@ -37,31 +39,59 @@ def prepare(plan: Plan, indices: list[int]) -> Callable[[list[GroupHyper]], None
 
 
 def step_parameter(entry: Entry, hyper: GroupHyper) -> None:
-    state, p = entry.state, entry.param
+    rule, state, p = entry.rule, entry.state, entry.param
     assert p.grad is not None
-    h = hyper.at(count_step(state, entry), entry.dim)
+    h = hyper.at(count_step(state, entry), rule, entry.dim, p.numel())
     w = p.to(entry.state_dtype)
-    g = p.grad.to(w.dtype)
+    before = Tensors(
+        w=w,
+        m=state.get(entry.moment_key, torch.zeros((), dtype=w.dtype, device=w.device)),
+        v=state["exp_avg_sq"] if rule.second_moment == "element" else None,
+        s=state[rule.state_key] if rule.state_key is not None else None,
+        radius=state["radius"] if rule.keeps_radius else None,
+    )
+    inside = None if entry.elementwise else entry.inside
+    after = stepped(rule, inside, before, p.grad.to(w.dtype), h)
+    p.copy_(after.w)
+    if entry.keeps_moment:
+        before.m.copy_(after.m)
+    for kept, new in ((before.v, after.v), (before.s, after.s)):
+        if kept is not None and new is not None:
+            kept.copy_(new)
+
+
+class Tensors(NamedTuple):
+    """A parameter and its state: w, m and v by element, s and radius by segment."""
+
+    w: torch.Tensor
+    m: torch.Tensor
+    v: torch.Tensor | None
+    s: torch.Tensor | None
+    radius: torch.Tensor | None
+
+
+def stepped(
+    rule: Rule, inside: Dims | None, before: Tensors, g: torch.Tensor, h: Hyper
+) -> Tensors:
+    """All moves on segments over the dims `inside`, or on single elements; nothing is written."""
+    w = before.w
     if isinstance(h.unscale, torch.Tensor) or h.unscale != 1.0:
         g = g * h.unscale
-    if h.weight_decay != 0.0:
-        g = g + h.weight_decay * w
-    m = state.get(entry.moment_key, torch.zeros((), dtype=w.dtype, device=w.device))
-    v = state.get("exp_avg_sq")
-
-    x, m, v = moments(entry.rule, g, m, v, h)
-    update = decide(entry.rule, w, x, g, v, entry.inside, h)
-
-    # Both before either is written: w, x and g may be the tensors in memory.
-    tangent = g - update.radial * w
-    new_w = update.a_w * w + update.a_x * x + update.a_h * tangent
-    if entry.rule.direction != "adam":
-        m = update.b_w * w + update.b_x * x + update.b_h * tangent
-    p.copy_(new_w)
-    if entry.keeps_moment:
-        state[entry.moment_key].copy_(m)
-    if v is not None:
-        v.copy_(update.s)
+    if h.l2 != 0.0:
+        g = g + h.l2 * w
+    x, m, v = moments(rule, g, before.m, before.v, h)
+    update = decide(rule, products(rule, w, x, g, inside, before.radius), before.s, h)
+    new_w = update.a_w * w + update.a_x * x
+    match rule.direction:
+        case "moment":
+            m = update.b_w * w + update.b_x * x
+        case "previous":
+            tangent = g - update.radial * w
+            new_w = new_w + update.a_h * tangent
+            m = update.b_w * w + update.b_x * x + update.b_h * tangent
+        case _:
+            new_w = new_w + update.a_1
+    return Tensors(new_w, m, v, update.s, before.radius)
 
 
 def count_step(state: dict[str, Any], entry: Entry) -> Any:
@@ -78,15 +108,75 @@ def moments(
     """Move 1: the direction x, and the moments after it."""
     if rule.direction == "previous":
         return m.expand_as(g), m, v
+    ahead = h.x_m * m + h.x_g * g
     m = h.beta1 * m + h.gain1 * g
-    if rule.direction == "moment":
-        return m, m, v
-    assert v is not None
-    v.mul_(h.beta2).add_(h.gain2 * g * g)
-    return (m / h.bc1) / ((v / h.bc2).sqrt() + h.eps), m, v
+    match rule.direction:
+        case "nesterov":
+            return ahead, m, v
+        case "sign":
+            return ahead.sign(), m, v
+        case "adam":
+            assert v is not None
+            v = h.beta2 * v + h.gain2 * g * g
+            return (h.x_m * m + h.x_g * g) / (v.sqrt() + h.x_eps), m, v
+        case _:
+            return m, m, v
 
 
-def ask(function: Callable[..., Update], *arguments: Any, h: Hyper) -> Update:
+@dataclass(frozen=True)
+class Products:
+    """Move 2: the Gram, and what else may have to be measured."""
+
+    gram: Gram
+    radial: Any  # of h = g - radial w
+    whole: Gram  # of the tensor, were it one segment
+    landing: Callable[[Update], Landing]
+
+
+def products(
+    rule: Rule,
+    w: torch.Tensor,
+    x: torch.Tensor,
+    g: torch.Tensor,
+    inside: Dims | None,
+    radius: torch.Tensor | None,
+) -> Products:
+    def total(a: torch.Tensor, dims: Dims | None) -> torch.Tensor:
+        return a.sum(dim=dims, keepdim=True) if dims else a
+
+    radial: Any = 0.0
+    if rule.direction == "previous" and inside is not None:
+        ww, wg = total(w * w, inside), total(w * g, inside)
+        radial = torch.where(ww > 0, wg / ww, 0.0)
+    h = g - radial * w
+    factors: dict[str, tuple[Any, Any]] = {
+        "ww": (w, w),
+        "wx": (w, x),
+        "xx": (x, x),
+        "wg": (w, g),
+        "gg": (g, g),
+        "gx": (g, x),
+        "hh": (h, h),
+        "hx": (h, x),
+        "sw": (w, 1.0),
+        "sx": (x, 1.0),
+    }
+    here = ("ww", "wx", "xx", "gg", *DIRECTIONS[rule.direction])
+
+    def gram(dims: Dims | None) -> Gram:
+        sums = {name: total(a * b, dims) for name, (a, b) in factors.items() if name in here}
+        return Gram(**{name: sums.get(name) for name in factors}, radius=radius)
+
+    def landing(u: Update) -> Landing:
+        y = u.a_w * w + u.a_x * x + u.a_1
+        return Landing(total(y * y, inside), total(w * y, inside), total(x * y, inside))
+
+    of_segments = gram(inside)
+    whole = of_segments if rule.verdict is None else gram(tuple(range(w.dim())))
+    return Products(of_segments, radial, whole, landing)
+
+
+def ask(function: Callable[..., Any], *arguments: Any, h: Hyper) -> Any:
     """What a function of a rule says."""
     try:
         return function(*arguments, h)
@@ -101,36 +191,20 @@ def ask(function: Callable[..., Update], *arguments: Any, h: Hyper) -> Update:
         return function(*arguments, Hyper._make([*tensors(h[:-1]), own]))
 
 
-def decide(
-    rule: Rule,
-    w: torch.Tensor,
-    x: torch.Tensor,
-    g: torch.Tensor,
-    s: torch.Tensor | None,
-    inside: tuple[int, ...],
-    h: Hyper,
-) -> Update:
-    """Moves 2 and 3: the Gram, and what the rule makes of it."""
-
-    def inner(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (a * b).sum(dim=inside, keepdim=True) if inside else a * b
-
-    ww, wg = inner(w, w), inner(w, g)
-    radial = wg / ww if rule.direction == "previous" else 0.0
-    tangent = g - radial * w
-    gram = Gram(
-        ww=ww,
-        wx=inner(w, x),
-        xx=inner(x, x),
-        wg=wg,
-        gg=inner(g, g),
-        gx=inner(g, x),
-        hh=inner(tangent, tangent),
-        hx=inner(tangent, x),
-    )
-    update = ask(rule.step, gram, s, h=h)._replace(radial=radial)
+def decide(rule: Rule, of: Products, s: torch.Tensor | None, h: Hyper) -> Update:
+    """Move 3: what the rule makes of the products."""
+    gram = of.gram
+    if rule.peak is not None and rule.verdict is not None:
+        peak = ask(rule.peak, gram, h=h).amax()
+        verdict = ask(rule.verdict, of.whole, peak, h=h)
+        h = h._replace(verdict=verdict)
+        gram = Gram(
+            *(
+                None if a is None else torch.where(verdict > 1.0, b, a)
+                for a, b in zip(gram, of.whole, strict=True)
+            )
+        )
+    update: Update = ask(rule.step, gram, s, h=h)._replace(radial=of.radial)
     if rule.land is None:
         return update
-    y = update.a_w * w + update.a_x * x
-    landing = Landing(inner(y, y), inner(w, y), inner(x, y))
-    return ask(rule.land, gram, landing, update, h=h)
+    return ask(rule.land, gram, of.landing(update), update, h=h)._replace(radial=of.radial)

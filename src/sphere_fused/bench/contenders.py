@@ -153,14 +153,14 @@ def compiled_reference(params: list[torch.Tensor]) -> Contender:
         inside = tuple(range(1, w.dim())) if v.shape != w.shape else ()
         rule = segments if inside else classic
         step.add_(1)
-        h = hyper.at(step.double(), math.prod(w.shape[1:]))
-        x, new_m, new_v = reference.moments(rule, g, m, v, h)
-        u = reference.decide(rule, w, x, g, new_v, inside, h)
-        if inside:
-            new_m = u.b_w * w + u.b_x * x
-        w.copy_(u.a_w * w + u.a_x * x)
-        m.copy_(new_m)
-        v.copy_(u.s)
+        h = hyper.at(step.double(), rule, math.prod(w.shape[1:]), w.numel())
+        before = reference.Tensors(w, m, None if inside else v, v if inside else None, None)
+        after = reference.stepped(rule, inside or None, before, g, h)
+        w.copy_(after.w)
+        m.copy_(after.m)
+        second = after.s if inside else after.v
+        assert second is not None
+        v.copy_(second)
 
     tensors = []
     for p in params:

@@ -8,8 +8,9 @@ import torch
 from torch.optim.optimizer import ParamsT
 
 from sphere_fused.optim.adams import AdamS
-from sphere_fused.optim.arguments import number
-from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.optim.arguments import given, number
+from sphere_fused.optim.families import AdamFamily
+from sphere_fused.optim.weights import norms
 from sphere_fused.plan import Entry, GroupHyper
 from sphere_fused.rule import (
     Gram,
@@ -101,21 +102,7 @@ class AdamG(AdamS):
         backend: str | None = None,
         **own: float,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "grad_clip": grad_clip,
-            "channel_dims": channel_dims,
-            "decoupled_weight_decay": decoupled_weight_decay,
-            "maximize": maximize,
-            "capturable": capturable,
-            "foreach": foreach,
-            "fused": fused,
-            "backend": backend,
-        }
-        SphereOptimizer.__init__(self, params, defaults, own)
+        AdamFamily.__init__(self, params, given(locals()), own)
 
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
         super().check_hyperparameters(group)
@@ -139,17 +126,7 @@ class AdamG(AdamS):
             return hyper
         return hyper._replace(grad_clip=float(group["grad_clip"]))
 
-    def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor:
-        if p.is_meta:
-            raise RuntimeError(
-                f"{name} is on the meta device, where there is nothing to normalize: make the "
-                f"optimizer when the model has its weights"
-            )
-        wide = p.to(torch.float64)
-        norm = torch.linalg.vector_norm(wide, dim=inside, keepdim=True)
-        if not bool((norm > 0).all()):
-            raise ValueError(
-                f"{name} has a segment of norm 0 (or NaN), which has no direction: initialize it, "
-                f"or give it a group with channel_dims=None"
-            )
-        return wide / norm
+    def prepared(
+        self, group: dict[str, Any], p: torch.Tensor, inside: Dims, name: str
+    ) -> torch.Tensor:
+        return p.to(torch.float64) / norms(p, inside, name)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.optim.optimizer import ParamsT
 
-from sphere_fused.optim.arguments import number
-from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.optim.arguments import given
 from sphere_fused.optim.classic import ADAM
-from sphere_fused.plan import GroupHyper
+from sphere_fused.optim.families import AdamFamily
 from sphere_fused.rule import Gram, Hyper, Rule, Scalar, Update, sqrt
 
 
@@ -20,7 +17,7 @@ def adams(gram: Gram, s: Scalar, h: Hyper) -> Update:
     return Update(s=s, a_w=h.decay, a_x=-a)
 
 
-class AdamS(SphereOptimizer):
+class AdamS(AdamFamily):
     """Adam whose second moment is one number per segment, the squared norm of the gradient.
 
         m <- beta1 m + (1-beta1) g
@@ -91,35 +88,4 @@ class AdamS(SphereOptimizer):
         backend: str | None = None,
         **own: float,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "channel_dims": channel_dims,
-                "decoupled_weight_decay": decoupled_weight_decay,
-                "maximize": maximize,
-                "capturable": capturable,
-                "foreach": foreach,
-                "fused": fused,
-                "backend": backend,
-            },
-            own,
-        )
-
-    def check_hyperparameters(self, group: dict[str, Any]) -> None:
-        super().check_hyperparameters(group)
-        betas = group["betas"]
-        if not isinstance(betas, (tuple, list)):
-            raise TypeError(f"betas must be two numbers, not {betas!r}")
-        in_range = [0.0 <= number(b, f"betas[{i}]") < 1.0 for i, b in enumerate(betas)]
-        if in_range != [True, True]:
-            raise ValueError(f"betas must be two numbers in [0, 1), not {betas}")
-        if not 0.0 <= number(group["eps"], "eps") < float("inf"):
-            raise ValueError(f"eps must be at least 0 and finite, not {group['eps']}")
-
-    def hyper(self, group: dict[str, Any]) -> GroupHyper:
-        beta1, beta2 = (float(beta) for beta in group["betas"])
-        return self.shared_hyper(group, beta1, 1.0 - beta1, beta2, float(group["eps"]))
+        super().__init__(params, given(locals()), own)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Any
 
 import torch
+
+
+def given(scope: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor whose locals() are `scope`, as groups keep them."""
+    return {k: v for k, v in scope.items() if k not in ("self", "params", "own", "__class__")}
 
 
 def channel_dims_of(group: dict[str, Any]) -> tuple[int, ...] | None:
@@ -28,3 +34,10 @@ def number(value: Any, name: str) -> float:
     elif not isinstance(value, numbers.Real):
         raise TypeError(f"{expected}, not {value!r}")
     return float(value)
+
+
+def in_range(value: Any, name: str, least: float = 0.0, below: float = math.inf) -> None:
+    """Raise if `value` is no number of at least `least` and less than `below`."""
+    if not least <= number(value, name) < below:
+        end = "finite" if below == math.inf else f"below {below:g}"
+        raise ValueError(f"{name} must be at least {least:g} and {end}, not {value}")

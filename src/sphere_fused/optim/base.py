@@ -19,7 +19,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from sphere_fused import backends, functional
 from sphere_fused.check import check
-from sphere_fused.optim.arguments import channel_dims_of, number
+from sphere_fused.optim.arguments import channel_dims_of, in_range
 from sphere_fused.plan import Entry, GroupHyper, Plan, at_hand, check_capture, check_parameter
 from sphere_fused.rule import Rule
 from sphere_fused.segments import Dims, geometry, inside_segment
@@ -58,9 +58,11 @@ class SphereOptimizer(Optimizer):
     """
 
     rule: ClassVar[Rule]
-    classic: ClassVar[Rule]  # for segments of one element
+    classic: ClassVar[Rule]  # for parameters that are stepped element by element
+    other_rules: ClassVar[tuple[Rule, ...]] = ()  # that `rule_in` may choose
     moment_key: ClassVar[str] = "exp_avg"
     counts_steps: ClassVar[bool] = True
+    decoupled: ClassVar[bool] = True  # weight decay, where groups do not say
     # GradScaler then leaves gradients scaled and sets the attributes grad_scale and found_inf for
     # the time of a step. They must not exist otherwise: it multiplies with what it finds.
     _step_supports_amp_scaling: ClassVar[bool] = True
@@ -89,7 +91,9 @@ class SphereOptimizer(Optimizer):
         what was meant."""
         # A single weight may be a head, or one of many with an optimizer of its own.
         weights = [e for e in entries if e.param.dim() > 1]
-        if len(weights) < 2 or not all(e.channel_dims is None for e in entries):
+        if len(weights) < 2 or any(
+            g.get("channel_dims", ()) is not None for g in self.param_groups
+        ):
             return []
         return [
             f"{type(self).__name__} steps every parameter element by element, as the classic "
@@ -108,7 +112,7 @@ class SphereOptimizer(Optimizer):
     def _check_rules(self, own: dict[str, float], arguments: list[str]) -> None:
         from sphere_fused.optim import RULES  # which are made of this module's subclasses
 
-        for rule in (self.rule, self.classic):
+        for rule in (self.rule, self.classic, *self.other_rules):
             if rule not in RULES:
                 check(rule)
             if rule.direction == "adam" and not self.counts_steps:
@@ -123,7 +127,8 @@ class SphereOptimizer(Optimizer):
                     f"{', '.join([*arguments, *self.rule.own])}"
                 )
         for name in self.rule.own:
-            if name not in own:
+            is_given = name in own or name in arguments
+            if not is_given and type(self).own_hyper is SphereOptimizer.own_hyper:
                 raise TypeError(
                     f"{type(self).__name__}() needs {name}=..., a hyperparameter of its rule's own"
                 )
@@ -135,6 +140,22 @@ class SphereOptimizer(Optimizer):
     def keeps_moment(self, group: dict[str, Any]) -> bool:
         """Whether parameters of `group` need a first moment."""
         return True
+
+    def rule_in(self, group: dict[str, Any]) -> Rule:
+        """The rule of the segments in `group`."""
+        return self.rule
+
+    def inside_segment(self, group: dict[str, Any], p: torch.Tensor, name: str) -> Dims:
+        """The dims of `p` that lie inside one segment."""
+        return inside_segment(p, channel_dims_of(group), name)
+
+    def is_elementwise(self, group: dict[str, Any], p: torch.Tensor, inside: Dims) -> bool:
+        """Whether the classic rule steps `p`."""
+        return math.prod(p.shape[d] for d in inside) == 1
+
+    def radius(self, group: dict[str, Any], dim: int) -> float | None:
+        """What `keeps_radius` keeps for segments of `dim` elements; None: the norm they have."""
+        return None
 
     def shared_hyper(
         self,
@@ -151,10 +172,10 @@ class SphereOptimizer(Optimizer):
             gain1=gain1,
             beta2=beta2,
             eps=eps,
-            weight_decay=float(group["weight_decay"]),
+            weight_decay=float(group.get("weight_decay", 0.0)),
             decoupled=bool(group.get("decoupled_weight_decay", self.decoupled)),
             maximize=bool(group["maximize"]),
-            own=own_type(tuple(own))(**own),
+            own=own_type(self.rule.own)(*(own[name] for name in self.rule.own)),
         )
 
     def own_hyper(self, group: dict[str, Any]) -> dict[str, float]:
@@ -164,11 +185,10 @@ class SphereOptimizer(Optimizer):
     def check_hyperparameters(self, group: dict[str, Any]) -> None:
         """Raise TypeError or ValueError if a number of `group` is none, or out of range."""
         for name in self.rule.own:
-            if not isinstance(group[name], (int, float)):
+            if not isinstance(group.get(name, 0.0), (int, float)):
                 raise TypeError(f"{name} must be a number, not {group[name]!r}")
         for name in ("lr", "weight_decay"):
-            if not 0.0 <= number(group[name], name) < math.inf:
-                raise ValueError(f"{name} must be at least 0 and finite, not {group[name]}")
+            in_range(group.get(name, 0.0), name)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, as torch.optim does; it is refused whole if anything in it is wrong."""
@@ -187,13 +207,14 @@ class SphereOptimizer(Optimizer):
         self._prepared = None
         self._operands.hold = False
 
-    def prepared(self, p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor | None:
+    def prepared(
+        self, group: dict[str, Any], p: torch.Tensor, inside: Dims, name: str
+    ) -> torch.Tensor | None:
         """What `p` must be before the first step, or None to leave it; raises if it cannot be."""
         return None
 
     def _checked_parameters(self, group: dict[str, Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The parameters of a new group that must be changed, with their new values."""
-        channel_dims_of(group)
         backends.allowed(group["backend"], group["fused"])
         self.check_hyperparameters(group)
         index = len(self.param_groups) - 1
@@ -207,8 +228,8 @@ class SphereOptimizer(Optimizer):
             entry.geometry = geometry(p, entry.inside)
             backends.select(entry)
             value = (
-                self.prepared(p.detach(), entry.inside, name)
-                if entry.inside and p.numel()
+                self.prepared(group, p.detach(), entry.inside, name)
+                if p.numel() and not entry.elementwise
                 else None
             )
             if value is not None:
@@ -223,20 +244,24 @@ class SphereOptimizer(Optimizer):
         return f"parameter {index} of group {group} {shape}"
 
     def _entry(self, index: int, group: dict[str, Any], p: torch.Tensor, name: str) -> Entry:
-        inside = inside_segment(p, channel_dims_of(group), name)
-        segments = math.prod(p.shape[d] for d in inside) != 1
+        inside = self.inside_segment(group, p, name)
+        rule = self.rule_in(group)
+        elementwise = self.is_elementwise(group, p, inside)
+        if elementwise:
+            inside, rule = (), self.classic
         return Entry(
             name=name,
             param=p,
             group=index,
-            rule=self.rule if segments else self.classic,
-            inside=inside if segments else (),
-            channel_dims=group["channel_dims"],
+            rule=rule,
+            inside=inside,
+            elementwise=elementwise,
             allowed=backends.allowed(group["backend"], group["fused"]),
             moment_key=self.moment_key,
             keeps_moment=self.keeps_moment(group),
             counts_steps=self.counts_steps,
             capturable=bool(group["capturable"]),
+            radius=self.radius(group, math.prod(p.shape[d] for d in inside)),
             state=self.state.get(p, {}),
         )
 
@@ -245,7 +270,8 @@ class SphereOptimizer(Optimizer):
         options = ("channel_dims", "backend", "fused", "capturable")
         # The plan holds the state and the groups it was made for, so that no id is used again.
         groups = [
-            (id(g), *(g[o] for o in options), self.keeps_moment(g)) for g in self.param_groups
+            (id(g), *(g.get(o) for o in options), self.keeps_moment(g), id(self.rule_in(g)))
+            for g in self.param_groups
         ]
         return [id(self.state), *groups]
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import torch
 from torch.optim.optimizer import ParamsT
 
-from sphere_fused.optim.arguments import number
-from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.optim.arguments import given
 from sphere_fused.optim.classic import SGD, elementwise
-from sphere_fused.plan import GroupHyper
+from sphere_fused.optim.families import MomentumFamily
 from sphere_fused.rule import Gram, Hyper, Landing, Rule, Update, where
 
 
@@ -22,7 +18,7 @@ def transport_buffer(gram: Gram, y: Landing, u: Update, h: Hyper) -> Update:
     return Update(s=u.s, a_w=u.a_w, a_x=u.a_x, b_w=b_w, b_x=b_x)
 
 
-class SGDMRT(SphereOptimizer):
+class SGDMRT(MomentumFamily):
     """SGD whose momentum is transported to the new point.
 
         b <- momentum b + (1-dampening) g
@@ -45,8 +41,6 @@ class SGDMRT(SphereOptimizer):
 
     rule = Rule("sgdmrt", elementwise, transport_buffer, second_moment=None)
     classic = SGD
-    moment_key = "momentum_buffer"
-    counts_steps = False
 
     def __init__(
         self,
@@ -65,34 +59,4 @@ class SGDMRT(SphereOptimizer):
         backend: str | None = None,
         **own: float,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "dampening": dampening,
-                "weight_decay": weight_decay,
-                "channel_dims": channel_dims,
-                "decoupled_weight_decay": decoupled_weight_decay,
-                "maximize": maximize,
-                "capturable": capturable,
-                "foreach": foreach,
-                "fused": fused,
-                "backend": backend,
-            },
-            own,
-        )
-
-    def check_hyperparameters(self, group: dict[str, Any]) -> None:
-        super().check_hyperparameters(group)
-        if not 0.0 <= number(group["momentum"], "momentum") < math.inf:
-            raise ValueError(f"momentum must be at least 0 and finite, not {group['momentum']}")
-        if not math.isfinite(number(group["dampening"], "dampening")):
-            raise ValueError(f"dampening must be finite, not {group['dampening']}")
-
-    def keeps_moment(self, group: dict[str, Any]) -> bool:
-        return group["momentum"] != 0.0
-
-    def hyper(self, group: dict[str, Any]) -> GroupHyper:
-        momentum, gain = float(group["momentum"]), 1.0 - float(group["dampening"])
-        return self.shared_hyper(group, beta1=momentum, gain1=gain)
+        super().__init__(params, given(locals()), own)

@@ -57,8 +57,8 @@ def reasons(entry: Entry) -> list[str]:
     found = unavailable(entry.param.device)
     if entry.geometry is None:
         found.append(
-            f"shape {tuple(entry.param.shape)} with strides {entry.param.stride()} and "
-            f"channel_dims {entry.channel_dims} does not lie in memory as blocks of segments"
+            f"shape {tuple(entry.param.shape)} with strides {entry.param.stride()} and segments "
+            f"over dims {entry.inside} does not lie in memory as blocks of segments"
         )
     if entry.param.is_cpu and NAME not in entry.allowed[:1]:
         found.append("its interpreter is for tests: ask for it with backend='triton'")

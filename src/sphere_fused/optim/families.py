@@ -1,0 +1,61 @@
+"""What optimizers that average as Adam does, or as momentum SGD, have in common."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sphere_fused.optim.arguments import in_range, number
+from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.plan import GroupHyper
+
+
+class AdamFamily(SphereOptimizer):
+    """Those with lr, betas, eps and weight_decay; see `AdamS` for what they mean."""
+
+    def check_hyperparameters(self, group: dict[str, Any]) -> None:
+        super().check_hyperparameters(group)
+        betas = group["betas"]
+        if not isinstance(betas, (tuple, list)):
+            raise TypeError(f"betas must be two numbers, not {betas!r}")
+        in_unit = [0.0 <= number(b, f"betas[{i}]") < 1.0 for i, b in enumerate(betas)]
+        if in_unit != [True, True]:
+            raise ValueError(f"betas must be two numbers in [0, 1), not {betas}")
+        if "eps" in group:
+            in_range(group["eps"], "eps")
+
+    def hyper(self, group: dict[str, Any]) -> GroupHyper:
+        beta1, beta2 = (float(beta) for beta in group["betas"])
+        return self.shared_hyper(group, beta1, 1.0 - beta1, beta2, float(group["eps"]))
+
+
+class MomentumFamily(SphereOptimizer):
+    """Those with lr, momentum, dampening, nesterov and weight_decay, where they have them.
+
+        b <- momentum b + (1-dampening) g;  the direction is b, or g + momentum b with nesterov
+
+    The buffer b is made when momentum is above 0, and left alone while it is 0.
+    """
+
+    moment_key = "momentum_buffer"
+    counts_steps = False
+
+    def check_hyperparameters(self, group: dict[str, Any]) -> None:
+        super().check_hyperparameters(group)
+        in_range(group["momentum"], "momentum")
+        if not math.isfinite(number(group.get("dampening", 0.0), "dampening")):
+            raise ValueError(f"dampening must be finite, not {group['dampening']}")
+        if "eps" in group:
+            in_range(group["eps"], "eps")
+
+    def keeps_moment(self, group: dict[str, Any]) -> bool:
+        return group["momentum"] != 0.0
+
+    def hyper(self, group: dict[str, Any]) -> GroupHyper:
+        momentum, gain = float(group["momentum"]), 1.0 - float(group.get("dampening", 0.0))
+        hyper = self.shared_hyper(group, momentum, gain, eps=float(group.get("eps", 0.0)))
+        # Of the old buffer: momentum * old + gain g, or g and momentum times that.
+        ahead = (momentum, gain)
+        if group.get("nesterov", False):
+            ahead = (momentum * momentum, 1.0 + momentum * gain)
+        return hyper._replace(corrects=False, ahead_m=ahead[0], ahead_g=ahead[1])
