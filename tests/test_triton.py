@@ -29,7 +29,7 @@ if not triton.interpreted():
 if triton.installed():
     pytest.skip(triton.installed(), allow_module_level=True)
 
-from sphere_fused.backends.triton import shapes, steps
+from sphere_fused.backends.triton import launch, shapes, steps
 from sphere_fused.backends.triton.shapes import PART, SIZES, pieces_of, shape_of
 
 # Lengths of rows on both sides of every size in the tables: with loads of 16 bytes, and without.
@@ -133,7 +133,7 @@ def test_every_kind_of_shape_is_among_those_tested() -> None:
     kinds = set()
     for n in LENGTHS:
         for size, vector in ((4, 4), (4, 8), (8, 2)):
-            s = shape_of(n, 1, size, vector, False)
+            s = shape_of(False, n, 1, size, vector, False)
             kinds.add((size, s.vector > 1, s.held, s.rows > 1))
     for size in (4, 8):
         for wide in (True, False):
@@ -148,7 +148,7 @@ def test_pieces_cover_every_segment_once(outer: int, dim: int, inner: int) -> No
     if dim == 1:  # as the layout has it
         outer, inner = 1, outer * inner
     for size, vector in ((4, 4), (4, 1), (8, 2), (8, 1)):
-        s = shape_of(dim, inner, size, vector, False)
+        s = shape_of(dim == 1, dim, inner, size, vector, False)
         pieces = pieces_of(s, outer, dim, inner)
         if s.split:
             assert dim > 2 * PART
@@ -167,8 +167,8 @@ def test_pieces_cover_every_segment_once(outer: int, dim: int, inner: int) -> No
 
 def test_one_launch_for_all_tensors_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     launched = []
-    call = steps.Launch.__call__
-    monkeypatch.setattr(steps.Launch, "__call__", lambda self: (launched.append(self), call(self)))
+    call = launch.Launch.__call__
+    monkeypatch.setattr(launch.Launch, "__call__", lambda self: (launched.append(self), call(self)))
     params = [random(*shape, seed=i) for i, shape in enumerate(MODEL)]
     optimizer = make(
         "AdamSRT", [{"params": [p], "lr": 0.1 / (i + 1)} for i, p in enumerate(params)]
@@ -366,7 +366,7 @@ def test_a_rule_that_triton_cannot_compile_is_named(monkeypatch: pytest.MonkeyPa
     driver = SimpleNamespace(get_current_target=lambda: SimpleNamespace(warp_size=32, arch=90))
     monkeypatch.setattr(package.runtime.driver, "_active", driver, raising=False)
     with pytest.raises(RuntimeError, match=r"could not compile rule mine, .*backend='reference'"):
-        steps.Launch(Kernel(), 1, 4, rules=["rule mine"])
+        launch.Launch(Kernel(), 1, 4, rules=["rule mine"])
 
 
 @pytest.mark.parametrize("name", ["AdamSRT", "AdamG"])

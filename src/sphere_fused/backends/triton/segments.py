@@ -181,10 +181,11 @@ def step_segments(
     """All moves on the segments of one program; returns their new s."""
     cols: tl.constexpr = 1 << (shape >> 4 & 15)
     held: tl.constexpr = shape >> 12 & 1
+    single: tl.constexpr = shape >> 14 & 1
     tile, where, inside = read(at, 0, h, direction, shape)
     sums = sums_of(at, tile, h, direction, shape)
-    hh, hx, radial = sums.gg, sums.gx, sums.ww
-    if direction == "previous":
+    hh, hx, radial = sums.gg, sums.gx, tl.zeros_like(sums.ww)
+    if direction == "previous" and not single:
         radial, hh, hx, cancels = tangent(sums)
         if any_of(cancels):
             pp, _, px = sums_of_point(at, tile, inside, h, -radial, 1.0, 0.0, direction, shape)
