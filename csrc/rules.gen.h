@@ -190,7 +190,7 @@ SPHERE_INLINE T cosine(
     [[maybe_unused]] const Gram<T>& gram,
     [[maybe_unused]] const Hyper<T>& h) {
   const auto c = gram.wg / (maximum(sqrt(gram.gg), h.eps) * maximum(sqrt(gram.ww), h.eps));
-  return {};
+  return maximum(c, -c);
 }
 
 template <class T>
@@ -202,7 +202,7 @@ SPHERE_INLINE T filters_or_tensor(
   // 2, the tensor as one. Else 0: it is not scale-invariant.
   const auto c = whole.wg / (maximum(sqrt(whole.gg), h.eps) * maximum(sqrt(whole.ww), h.eps));
   const auto of_tensor = where(maximum(c, -c) < h.own[0] / sqrt(h.numel), T(2.0), T(0.0));
-  return {};
+  return where(peak < h.own[0] / h.sqrt_dim, T(1.0), of_tensor);
 }
 
 template <class T>
@@ -270,9 +270,11 @@ SPHERE_INLINE Update<T> rotate(
   // y = w - k d, whose norm is then made the radius.
   const auto q = h.beta3 * u.s + h.gain3 * d.yy;
   const auto eta = sqrt(h.lr * h.own[0]);
-  const auto k = eta * gram.radius / (sqrt(q / h.bc3) + h.own[2]);
+  auto k = eta * gram.radius / (sqrt(q / h.bc3) + h.own[2]);
+  // Of a d that is 0 no multiple is anything but rounding.
+  k = where(d.yy == T(0), T(0.0), k);
   const auto yy = gram.ww - T(2.0) * k * d.wy + k * k * d.yy;
-  const auto stays = yy == T(0) || eta == T(0);
+  const auto stays = yy == T(0) || k == T(0);
   const auto scale = gram.radius / sqrt(yy);
   const auto a_w = where(stays, T(1.0), scale * (T(1.0) - k * u.a_w));
   const auto a_x = where(stays, T(0.0), -scale * k * u.a_x);
@@ -380,6 +382,28 @@ SPHERE_INLINE Update<T> lars(
   return {.s = s, .a_w = T(1.0) - h.lr * of_e * e_w, .a_x = -h.lr * of_b * h.beta1, .a_h = -h.lr * of_e * ratio, .b_w = gain * e_w, .b_x = h.beta1, .b_h = gain * ratio};
 }
 
+template <class T>
+SPHERE_INLINE Update<T> share_of_norm(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] T s,
+    [[maybe_unused]] const Hyper<T>& h) {
+  const auto size = sqrt(gram.xx);
+  return {.s = s, .a_w = T(1.0), .a_x = where(size == T(0), T(0.0), -h.lr * sqrt(gram.ww) / size)};
+}
+
+template <class T>
+SPHERE_INLINE Update<T> back_to_norm(
+    [[maybe_unused]] const Gram<T>& gram,
+    [[maybe_unused]] const Landing<T>& y,
+    [[maybe_unused]] const Update<T>& u,
+    [[maybe_unused]] const Hyper<T>& h) {
+  // A step that is 0, or would land on 0, leaves w.
+  const auto stays = y.yy == T(0) || u.a_x == T(0);
+  const auto scale = sqrt(gram.ww) / sqrt(y.yy);
+  const auto a_w = where(stays, T(1.0), scale * u.a_w);
+  return {.s = u.s, .a_w = a_w, .a_x = where(stays, T(0.0), scale * u.a_x)};
+}
+
 inline constexpr RuleInfo kRules[] = {
     {"adam sphere_fused.optim.classic.elementwise", kAdam, true, false},
     {"moment sphere_fused.optim.adams.adams", kMoment, true, false},
@@ -393,17 +417,18 @@ inline constexpr RuleInfo kRules[] = {
     {"nesterov sphere_fused.optim.classic.elementwise", kNesterov, true, false},
     {"nesterov own decay sphere_fused.optim.adamp.projected sphere_fused.optim.adamp.cosine sphere_fused.optim.adamp.filters_or_tensor delta wd_ratio", kNesterov, false, true},
     {"nesterov own decay sphere_fused.optim.adamp.projected_by_filter delta wd_ratio", kNesterov, false, false},
-    {"adam sphere_fused.optim.hyperball.adamh sphere_fused.optim.hyperball.to_radius", kAdam, true, false},
-    {"adam sphere_fused.optim.normadamw.norm_adamw sphere_fused.optim.hyperball.to_radius tangent", kAdam, true, false},
+    {"adam sphere_fused.optim.adamh.adamh sphere_fused.optim.adamh.to_radius", kAdam, true, false},
+    {"adam sphere_fused.optim.normadamw.norm_adamw sphere_fused.optim.adamh.to_radius tangent", kAdam, true, false},
     {"adam sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kAdam, true, false},
     {"nesterov own decay sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kNesterov, false, false},
     {"sign sphere_fused.optim.classic.elementwise", kSign, true, false},
     {"sign sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kSign, true, false},
-    {"previous sphere_fused.optim.riemannian.riemannian_adam", kPrevious, true, false},
+    {"previous sphere_fused.optim.riemannianadam.riemannian_adam", kPrevious, true, false},
     {"previous sphere_fused.optim.classic.torch_sgd nesterov", kPrevious, true, false},
-    {"previous sphere_fused.optim.riemannian.riemannian_sgd nesterov", kPrevious, true, false},
+    {"previous sphere_fused.optim.riemanniansgd.riemannian_sgd nesterov", kPrevious, true, false},
     {"adam own decay sphere_fused.optim.lamb.with_decay sphere_fused.optim.lamb.lamb adapts", kAdam, false, false},
-    {"previous own decay sphere_fused.optim.lamb.lars adapts trust_coefficient nesterov", kPrevious, false, false},
+    {"previous own decay sphere_fused.optim.lars.lars adapts trust_coefficient nesterov", kPrevious, false, false},
+    {"moment sphere_fused.optim.hyperball.share_of_norm sphere_fused.optim.hyperball.back_to_norm", kMoment, true, false},
 };
 
 template <class T>
@@ -432,13 +457,14 @@ SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>&
     case 20: return riemannian_sgd(gram, s, h);
     case 21: return with_decay(gram, s, h);
     case 22: return lars(gram, s, h);
+    case 23: return share_of_norm(gram, s, h);
   }
   return {};
 }
 
 // Whether a rule has a second function, which must know where the step ended.
 SPHERE_INLINE bool lands(int rule) {
-  return rule == 2 || rule == 3 || rule == 6 || rule == 12 || rule == 13 || rule == 14 || rule == 15 || rule == 17 || rule == 21;
+  return rule == 2 || rule == 3 || rule == 6 || rule == 12 || rule == 13 || rule == 14 || rule == 15 || rule == 17 || rule == 21 || rule == 23;
 }
 
 template <class T>
@@ -454,6 +480,7 @@ SPHERE_INLINE Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,
     case 15: return rotate(gram, y, u, h);
     case 17: return rotate(gram, y, u, h);
     case 21: return lamb(gram, y, u, h);
+    case 23: return back_to_norm(gram, y, u, h);
   }
   return u;
 }

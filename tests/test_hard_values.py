@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import OPTIMIZERS, typical
+from cases import OPTIMIZERS, over, typical
 from oracles.run import prepare
 from oracles.tolerance import (
     allowed_error,
@@ -103,7 +103,7 @@ def test_filters_that_are_all_zero(
     name: str, channel_dims: tuple[int, ...] | None, dtype: torch.dtype, backend: str
 ) -> None:
     """They stay so without a gradient, and begin to move with the first."""
-    hyper = {**typical(name), "channel_dims": channel_dims}
+    hyper = over(name, channel_dims)
     w0, nothing = torch.zeros(SHAPE, dtype=dtype), torch.zeros(SHAPE, dtype=dtype)
     p, state = run(name, w0, [nothing] * 3, backend, **hyper)
     assert_same(p, w0)

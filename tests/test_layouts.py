@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import OPTIMIZERS, typical
+from cases import OPTIMIZERS, over, typical
 from layouts import LAYOUTS, Layout, channels_last, permuted, sliced, strided
 from oracles.tolerance import assert_close_to_oracle, assert_same
 from stepping import make, random, random_grads, take_steps
@@ -21,7 +21,7 @@ def step_three_times(
     name: str, layout: Layout, backend: str | None
 ) -> tuple[Tensor, torch.optim.Optimizer]:
     p = layout.make(random(*layout.shape, seed=1))
-    hyper = {**typical(name), "channel_dims": layout.channel_dims}
+    hyper = over(name, layout.channel_dims)
     optimizer = make(name, [p], backend, **hyper)
     take_steps(optimizer, [p], [[layout.make(g)] for g in random_grads(layout.shape, 3)])
     return p, optimizer

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import ALL, IDS, OPTIMIZERS, typical
+from cases import ALL, IDS, OPTIMIZERS, over, typical
 from layouts import LAYOUTS, Layout
 from oracles import trajectory
 from oracles.tolerance import EXACT, assert_close_to_oracle, assert_within, error, references
@@ -54,7 +54,7 @@ def test_cases_and_dtypes(
 def test_layouts(name: str, layout: Layout, dtype: torch.dtype, backend: str) -> None:
     w0 = random(*layout.shape, seed=1, dtype=dtype)
     grads = random_grads(layout.shape, 3, dtype)
-    hyper = {**typical(name), "channel_dims": layout.channel_dims}
+    hyper = over(name, layout.channel_dims)
     p = layout.make(w0.clone())
     # Only the reference takes every layout; that the others refuse is a test of its own.
     optimizer = make(name, [p], backend if layout.blocks else None, **hyper)
@@ -73,7 +73,7 @@ def test_long_segments(
 ) -> None:
     w0 = random(*shape, seed=2)
     grads = random_grads(shape, 2)
-    hyper = {**typical(name), "channel_dims": channel_dims}
+    hyper = over(name, channel_dims)
     p, state = run(name, w0, grads, backend, **hyper)
     assert_close_to_oracle(name, w0, grads, p, state, **hyper)
 

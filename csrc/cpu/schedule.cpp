@@ -2,16 +2,11 @@
 // threads computes the same bits.
 #include "schedule.h"
 
-#include <pthread.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <algorithm>
-#include <atomic>
 
 #include "../hyper.h"
 #include "../math.h"
+#include "parallel.h"
 
 namespace sphere_fused {
 namespace {
@@ -23,44 +18,24 @@ constexpr int64_t kWorthAThread = 65536;
 // thread even out what else the machine does.
 constexpr int64_t kLeastHandful = 4096, kMostHandful = 131072;
 
-int thread_number() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
+// Elements of parameters that are read twice and stepped together: what is read of so many the
+// first time is mostly still in the last level of the cache the second time.
+constexpr int64_t kAtOnce = 1 << 20;
+
+bool is_long(const Segments& at) {
+  return !at.elementwise && at.inner == 1 && at.dim > kLongRow;
 }
 
-std::atomic<bool> forked{false};
-const int registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+bool surveys(const Segments& at) {
+  return kRules[at.rule].surveys;
+}
 
-// What a thread begins with, which in the next step it finds in its cache; then it helps the
-// others.
-struct alignas(64) Share {
-  std::atomic<int64_t> next;
-  int64_t end;
-};
-constexpr int kMostShares = 64;
+int64_t blocks_in(int64_t elements) {
+  return (elements + kBlock - 1) / kBlock;
+}
 
-// Calls f(i) for i in [0, count). OpenMP's threads do not survive a fork: a child runs alone.
-template <class F>
-void parallel_for(int64_t count, int threads, F f) {
-  const int used = forked ? 1 : int(std::min<int64_t>(threads, count));
-  if (used <= 1) {
-    for (int64_t i = 0; i < count; ++i) f(i);
-    return;
-  }
-  Share shares[kMostShares];
-  const int parts = std::min(used, kMostShares);
-  for (int k = 0; k < parts; ++k) {
-    shares[k].next = count * k / parts;
-    shares[k].end = count * (k + 1) / parts;
-  }
-#pragma omp parallel num_threads(used)
-  for (int k = 0, own = thread_number(); k < parts; ++k) {
-    Share& share = shares[(own + k) % parts];
-    for (int64_t i; (i = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) f(i);
-  }
+int64_t elements_of(const Segments& at) {
+  return at.outer * at.dim * at.inner;
 }
 
 struct Units {
@@ -68,6 +43,7 @@ struct Units {
 };
 
 Units units_of(const Segments& at) {
+  if (is_long(at)) return {0, 1};  // stepped by step_long_rows
   if (at.elementwise) {
     return {(at.outer + kUnitElements - 1) / kUnitElements, std::min(at.outer, kUnitElements)};
   }
@@ -77,10 +53,10 @@ Units units_of(const Segments& at) {
 
 }  // namespace
 
-void CpuSteps::step_short_rows(const Kernels& kernels, int threads) {
+void CpuSteps::step_short_rows(const Kernels& kernels, Works works, int threads) {
   int64_t total = 0;
   starts_.clear();
-  for (const Work& w : short_rows_) {
+  for (const Work& w : works) {
     starts_.push_back(total);
     const Units units = units_of(*w.at);
     total += units.count * units.size;
@@ -92,23 +68,24 @@ void CpuSteps::step_short_rows(const Kernels& kernels, int threads) {
   parallel_for(handfuls, useful, [&](int64_t handful) {
     const int64_t from = handful * size, to = std::min(from + size, total);
     size_t p = std::upper_bound(starts_.begin(), starts_.end(), from) - starts_.begin() - 1;
-    for (; p < short_rows_.size() && starts_[p] < to; ++p) {
+    for (; p < works.count && starts_[p] < to; ++p) {
       // The units that begin in this handful.
-      const Units units = units_of(*short_rows_[p].at);
+      const Units units = units_of(*works.data[p].at);
       const auto begun = [&](int64_t element) {
         const int64_t inside = std::max<int64_t>(element - starts_[p], 0);
         return std::min((inside + units.size - 1) / units.size, units.count);
       };
-      if (begun(from) < begun(to)) kernels.units(short_rows_[p], begun(from), begun(to));
+      if (begun(from) < begun(to)) kernels.units(works.data[p], begun(from), begun(to));
     }
   });
 }
 
-void CpuSteps::step_long_rows(const Kernels& kernels, int threads) {
+void CpuSteps::step_long_rows(const Kernels& kernels, Works works, int threads) {
   rows_.clear(), blocks_.clear();
-  for (const Work& w : long_rows_) {
+  for (const Work& w : works) {
+    if (!is_long(*w.at)) continue;
     for (int64_t r = 0; r < w.at->outer; ++r) {
-      const int64_t count = (w.at->dim + kBlock - 1) / kBlock;
+      const int64_t count = blocks_in(w.at->dim);
       for (int64_t b = 0; b < count; ++b) blocks_.push_back({int64_t(rows_.size()), b, {}});
       rows_.push_back({&w, r, int64_t(blocks_.size()) - count, count, {}});
     }
@@ -123,27 +100,88 @@ void CpuSteps::step_long_rows(const Kernels& kernels, int threads) {
     for (int64_t b = row.first_block; b < row.first_block + row.blocks; ++b) sum += blocks_[b].gram;
     row.update = kernels.row_update(*row.work, row.row, sum);
   });
+  // The last are still in the cache.
   parallel_for(blocks_.size(), threads, [&](int64_t i) {
-    const Row& row = rows_[blocks_[i].row];
-    kernels.block_update(*row.work, row.row, blocks_[i].block, row.update);
+    const Block& b = blocks_[blocks_.size() - 1 - i];
+    const Row& row = rows_[b.row];
+    kernels.block_update(*row.work, row.row, b.block, row.update);
   });
 }
 
+void CpuSteps::survey(const Kernels& kernels, Works works, int threads) {
+  pieces_.clear();
+  for (const Work& w : works) {
+    if (!surveys(*w.at)) continue;
+    w.verdict->number = 1;
+    const Segments& at = *w.at;
+    const Units units = is_long(at) ? Units{at.outer * blocks_in(at.dim), kBlock} : units_of(at);
+    const int64_t per_piece = std::max<int64_t>(kBlock / units.size, 1);
+    for (int64_t first = 0; first < units.count; first += per_piece) {
+      pieces_.push_back({&w, first, std::min(first + per_piece, units.count), {}});
+    }
+  }
+  if (pieces_.empty()) return;
+  parallel_for(pieces_.size(), threads, [&](int64_t i) {
+    Piece& p = pieces_[i];
+    p.survey = kernels.survey(*p.work, p.first, p.last);
+  });
+  for (size_t i = 0; i < pieces_.size();) {
+    const Work& work = *pieces_[i].work;
+    Hyper<double> h = *work.hyper;
+    set_sizes(h, *work.at);
+    Gram<double> whole{}, row{};
+    double most = 0;
+    const int64_t blocks = blocks_in(work.at->dim);
+    for (; i < pieces_.size() && pieces_[i].work == &work; ++i) {
+      const Piece& p = pieces_[i];
+      whole += p.survey.sums;
+      most = maximum(most, p.survey.peak);
+      if (!is_long(*work.at)) continue;
+      row += p.survey.sums;
+      if (p.last % blocks) continue;
+      most = maximum(most, peak(work.at->rule, row, h));
+      row = {};
+    }
+    work.verdict->number = verdict(work.at->rule, whole, most, h);
+  }
+  survey_as_one(kernels, works, threads);
+}
+
+// What is stepped as one segment is read once more, for the products with x.
+void CpuSteps::survey_as_one(const Kernels& kernels, Works works, int threads) {
+  pieces_.clear();
+  for (const Work& w : works) {
+    if (!w.verdict || !(w.verdict->number > 1)) continue;
+    w.verdict->whole = {};
+    const int64_t n = elements_of(*w.at);
+    for (int64_t first = 0; first < n; first += kBlock) {
+      pieces_.push_back({&w, first, std::min(first + kBlock, n), {}});
+    }
+  }
+  parallel_for(pieces_.size(), threads, [&](int64_t i) {
+    Piece& p = pieces_[i];
+    p.survey.sums = kernels.survey_elements(*p.work, p.first, p.last);
+  });
+  for (const Piece& p : pieces_) p.work->verdict->whole += p.survey.sums;
+}
+
 void CpuSteps::sort(const Segments* table, int64_t count, const GroupHyper* groups) {
-  hypers_.clear(), short_rows_.clear(), long_rows_.clear();
-  hypers_.reserve(count);  // to which Work points
+  hypers_.clear(), verdicts_.clear(), once_.clear(), again_.clear();
+  hypers_.reserve(count), verdicts_.reserve(count);  // to which Work points
   const GroupHyper* group = nullptr;
   double last_step = -1;
+  bool last_decays = false;
   for (int64_t i = 0; i < count; ++i) {
     const Segments& at = table[i];
     if (!at.g || !at.on_cpu) continue;
     const double t = at.step ? *at.step + 1.0 : 0.0;
-    if (group != groups + at.group || t != last_step) {
-      group = groups + at.group, last_step = t;
+    const bool decays = kRules[at.rule].decays;
+    if (group != groups + at.group || t != last_step || decays != last_decays) {
+      group = groups + at.group, last_step = t, last_decays = decays;
       hypers_.push_back(hyper_at(*group, at, t));
     }
-    const bool is_long = at.inner == 1 && at.dim > kLongRow;
-    (is_long ? long_rows_ : short_rows_).push_back({&at, &hypers_.back()});
+    Verdict* const verdict = surveys(at) ? &verdicts_.emplace_back() : nullptr;
+    (is_long(at) || verdict ? again_ : once_).push_back({&at, &hypers_.back(), verdict});
   }
 }
 
@@ -151,8 +189,18 @@ void CpuSteps::step(const Kernels& kernels, const Segments* table, int64_t count
                     const GroupHyper* groups, int threads) {
   const std::lock_guard<std::mutex> alone(busy_);
   sort(table, count, groups);
-  step_short_rows(kernels, threads);
-  step_long_rows(kernels, threads);
+  step_short_rows(kernels, {once_.data(), once_.size()}, threads);
+  for (size_t first = 0, last; first < again_.size(); first = last) {
+    int64_t elements = 0;
+    for (last = first; last < again_.size(); ++last) {
+      elements += elements_of(*again_[last].at);
+      if (last > first && elements > kAtOnce) break;
+    }
+    const Works together = {again_.data() + first, last - first};
+    survey(kernels, together, threads);
+    step_short_rows(kernels, together, threads);
+    step_long_rows(kernels, together, threads);
+  }
   for (int64_t i = 0; i < count; ++i) {
     const Segments& at = table[i];
     if (at.g && at.on_cpu && at.step) *at.step += 1;

@@ -33,22 +33,51 @@ SPHERE_INLINE Gram<T> lane(const Gram<V>& a, int c) {
           {}};
 }
 
-template <class T, int kCount>
-SPHERE_INLINE auto gather(const Update<T> (&u)[kCount], T Update<T>::* field) {
-  if constexpr (kCount == 1) {
-    return u[0].*field;
-  } else {
-    Vector<T> v;
-    for (int c = 0; c < kCount; ++c) v[c] = u[c].*field;
-    return v;
-  }
+// Of one column, or of as many neighbouring ones as a vector has lanes.
+template <class V, class T>
+SPHERE_INLINE Update<V> gather(const Update<T>* u) {
+  const auto field = [u](T Update<T>::* which) {
+    if constexpr (std::is_same_v<V, T>) {
+      return u->*which;
+    } else {
+      V v;
+      for (int c = 0; c < kLanes<T>; ++c) v[c] = u[c].*which;
+      return v;
+    }
+  };
+  using U = Update<T>;
+  return {field(&U::s),   field(&U::a_w), field(&U::a_x), field(&U::a_h),   field(&U::a_1),
+          field(&U::b_w), field(&U::b_x), field(&U::b_h), field(&U::radial)};
 }
 
 template <class T>
 Hyper<T> hyper_of(const Work& work) {
   Hyper<T> h = rounded<T>(*work.hyper);
   set_sizes(h, *work.at);
+  if (work.verdict) h.verdict = T(work.verdict->number);
   return h;
+}
+
+// Move 3 of segment number `index`; `measured` measures on its elements. One function for all
+// dtypes of weights, because every rule is in it.
+template <Direction kDirection, class T>
+[[gnu::noinline]] Update<T> decide_segment(
+    const Work& work, int64_t index, const Gram<double>& sums, const Hyper<T>& h,
+    Measured<kDirection, T> (*measured)(const Segments& at, int64_t index, const Hyper<T>& h,
+                                        const Of<kDirection, T>& of)) {
+  const Segments& at = *work.at;
+  const bool as_one = work.verdict && work.verdict->number > 1;
+  Gram<T> gram = rounded<T>(as_one ? work.verdict->whole : sums);
+  if (at.radius) gram.radius = static_cast<const T*>(at.radius)[index];
+  T* s = at.s ? static_cast<T*>(at.s) + index : nullptr;
+  const Update<T> u = decide<kDirection>(
+      at.rule, gram, s ? *s : T(0), h,
+      [&](const Of<kDirection, T>& of, bool needed) -> Measured<kDirection, T> {
+        if (!needed) return {};
+        return measured(at, index, h, of);
+      });
+  if (s) *s = u.s;
+  return u;
 }
 
 // Shorter rows are taken in batches: of so many elements, or so many rows.
@@ -56,24 +85,29 @@ inline constexpr int64_t kAloneRow = 512;
 inline constexpr int64_t kBatch = 1024;
 inline constexpr int64_t kBatchRows = 16;
 static_assert(kHead <= kAloneRow);
+// Longer rows make Adam's direction twice: the room for it is on the stack.
+inline constexpr int64_t kMostRoom = 16384;
+// Elements of a column that are summed in one go: they all meet in one lane, where of a row's every
+// eighth does. So many rows of a strip stay in the first level of the cache; to gather updates takes
+// as long as to use them for about as many.
+inline constexpr int64_t kSumRows = 16;
+inline constexpr int64_t kUpdateRows = 64;
 
 template <class W, class G, Direction kDirection>
 struct Parameter {
   using Row = Stretch<W, G>;
   using T = typename Row::T;
 
-  // `whole` is the segment number `index`, its elements `stride` apart.
-  static Update<T> decide_segment(const Work& work, int64_t index, const Row& whole, int64_t stride,
-                                  const Gram<double>& gram, const Hyper<T>& h) {
-    T* s = work.at->s ? static_cast<T*>(work.at->s) + index : nullptr;
-    const Update<T> u =
-        decide<kDirection>(work.at->rule, rounded<T>(gram), s ? *s : T(0), h,
-                           [&](const auto& of, bool needed) -> Measured<kDirection, T> {
-                             if (!needed) return {};
-                             return measured_of<kDirection>(whole, stride, h, of);
-                           });
-    if (s) *s = u.s;
-    return u;
+  static Measured<kDirection, T> measured(const Segments& at, int64_t index, const Hyper<T>& h,
+                                          const Of<kDirection, T>& of) {
+    const int64_t outer = index / at.inner, column = index % at.inner;
+    const Row segment(at, outer * at.dim * at.inner + column, at.dim);
+    return measured_of<kDirection>(segment, at.inner, h, of);
+  }
+
+  static Update<T> decided(const Work& work, int64_t index, const Gram<double>& sums,
+                           const Hyper<T>& h) {
+    return decide_segment<kDirection, T>(work, index, sums, h, measured);
   }
 
   // A decision is a chain of divisions and roots, as long as the sums of 128 elements: meanwhile
@@ -82,12 +116,16 @@ struct Parameter {
     const int64_t dim = work.at->dim;
     if (dim < kAloneRow) return short_rows(work, first, last);
     const auto h = hyper_of<T>(work);
-    const auto row = [&](int64_t r) { return Row(*work.at, r * dim, dim); };
-    auto head = head_of<kDirection>(row(first), h);
+    T room[2][kDirection == kAdam ? kMostRoom : 1];  // for a row and the next
+    const bool fits = kDirection == kAdam && dim <= kMostRoom;
+    const auto row = [&](int64_t r) {
+      return Row(*work.at, r * dim, dim, fits ? room[r % 2] : nullptr);
+    };
+    auto head = head_of<T>(Step<kDirection, W, G>{row(first), h});
     for (; first < last; ++first) {
-      const auto gram = gram_of<kDirection>(row(first), h, head, kHead);
-      const auto u = decide_segment(work, first, row(first), 1, gram, h);
-      if (first + 1 < last) head = head_of<kDirection>(row(first + 1), h);
+      const auto gram = gram_of<T>(Step<kDirection, W, G>{row(first), h}, head, kHead);
+      const auto u = decided(work, first, gram, h);
+      if (first + 1 < last) head = head_of<T>(Step<kDirection, W, G>{row(first + 1), h});
       update_stretch<kDirection>(row(first), h, u);
     }
   }
@@ -97,14 +135,20 @@ struct Parameter {
     const auto h = hyper_of<T>(work);
     const int64_t dim = work.at->dim, fit = kBatch / dim;
     const int64_t batch = fit < kBatchRows ? fit : kBatchRows;
-    const auto row = [&](int64_t r) { return Row(*work.at, r * dim, dim); };
+    T room[kDirection == kAdam ? kBatch : 1];
     for (; first < last; first += batch) {
       const int64_t stop = first + batch < last ? first + batch : last;
+      const auto row = [&](int64_t r) {
+        T* const own = kDirection == kAdam ? room + (r - first) * dim : nullptr;
+        return Row(*work.at, r * dim, dim, own);
+      };
       Gram<double> grams[kBatchRows];
       Update<T> updates[kBatchRows];
-      for (int64_t r = first; r < stop; ++r) grams[r - first] = gram_of<kDirection>(row(r), h);
       for (int64_t r = first; r < stop; ++r) {
-        updates[r - first] = decide_segment(work, r, row(r), 1, grams[r - first], h);
+        grams[r - first] = gram_of<T>(Step<kDirection, W, G>{row(r), h});
+      }
+      for (int64_t r = first; r < stop; ++r) {
+        updates[r - first] = decided(work, r, grams[r - first], h);
       }
       for (int64_t r = first; r < stop; ++r) {
         update_stretch<kDirection>(row(r), h, updates[r - first]);
@@ -120,66 +164,78 @@ struct Parameter {
     const Row row(*work.at, start, stop - start);
     const Update<T> u = step(work.at->rule, Gram<T>{}, T(0), h);
     sweep<T>(0, row.n, [&](int64_t i, auto kind) __attribute__((always_inline)) {
-      using V = decltype(kind);
-      const V w = load<V>(row.w + i);
-      const V g = gradient(load<V>(row.g + i), w, h);
-      V m = row.m ? load<V>(row.m + i) : V{};
-      V v = kDirection == kAdam ? load<V>(row.v + i) : V{};
-      const V x = moments<kDirection>(g, m, v, h);
-      store(row.w + i, new_weight<kDirection>(w, x, g, u));
-      if (row.m) store(row.m + i, m);
-      if constexpr (kDirection == kAdam) store(row.v + i, v);
+      const auto e = read<kDirection, decltype(kind)>(row, i, h);
+      store(row.w + i, new_weight<kDirection>(e.w, e.x, e.g, u));
+      if (row.m) {
+        if constexpr (kDirection == kPrevious) {
+          store(row.m + i, new_moment<kDirection>(e.w, e.x, e.g, u));
+        } else {
+          store(row.m + i, e.m);
+        }
+      }
+      if constexpr (kDirection == kAdam) store(row.v + i, e.v);
     });
   }
 
-  // Segments that are columns: V holds neighbouring ones, or one, and walks down.
-  template <class V>
-  static void columns(const Work& work, int64_t outer, int64_t column, const Hyper<T>& h) {
-    constexpr int kCount = sizeof(V) / sizeof(T);
-    // All of these meet in one lane, where of a row's every eighth does.
-    constexpr int64_t kPartialRows = 16;
-    const int64_t dim = work.at->dim, inner = work.at->inner;
-    const int64_t start = outer * dim * inner + column;
-    const Row strip(*work.at, start, dim);
-    Gram<double> totals[kCount] = {};
-    for (int64_t first = 0; first < dim; first += kPartialRows) {
-      const int64_t last = first + kPartialRows < dim ? first + kPartialRows : dim;
-      Gram<V> part{};
-      for (int64_t d = first; d < last; ++d) {
-        const Loaded<V> e = read<kDirection, V>(strip, d * inner, h);
-        add<kDirection>(part, e.w, e.x, e.g);
-      }
-      for (int c = 0; c < kCount; ++c) fold(totals[c], lane<T>(part, c));
+  // Segments that are columns, as many as fit a unit: neighbours are walked down together.
+  struct Strip {
+    int64_t segment, start, width;  // its first segment and element, and how many columns it has
+
+    Strip(const Segments& at, int64_t unit) {
+      const int64_t per_outer = (at.inner + kUnitColumns - 1) / kUnitColumns;
+      const int64_t outer = unit / per_outer, column = unit % per_outer * kUnitColumns;
+      segment = outer * at.inner + column, start = outer * at.dim * at.inner + column;
+      width = column + kUnitColumns < at.inner ? kUnitColumns : at.inner - column;
     }
-    Update<T> one[kCount];
-    for (int c = 0; c < kCount; ++c) {
-      one[c] = decide_segment(work, outer * inner + column + c, Row(*work.at, start + c, dim),
-                              inner, totals[c], h);
+  };
+
+  // Calls at(top, bottom, column, V{}) for all vectors of neighbouring columns, `rows` at a time.
+  template <class At>
+  SPHERE_INLINE static void tiles(int64_t rows, int64_t dim, int64_t width, At at) {
+    for (int64_t top = 0; top < dim; top += rows) {
+      const int64_t bottom = top + rows < dim ? top + rows : dim;
+      sweep<T>(0, width, [&](int64_t c, auto kind) __attribute__((always_inline)) {
+        at(top, bottom, c, kind);
+      });
     }
-    const Update<V> u = {gather(one, &Update<T>::s),   gather(one, &Update<T>::a_w),
-                         gather(one, &Update<T>::a_x), gather(one, &Update<T>::a_h),
-                         gather(one, &Update<T>::a_1), gather(one, &Update<T>::b_w), gather(one, &Update<T>::b_x),
-                         gather(one, &Update<T>::b_h), gather(one, &Update<T>::radial)};
-    for (int64_t d = 0; d < dim; ++d) write<kDirection, V>(strip, d * inner, h, u);
   }
 
-  static void strips(const Work& work, int64_t first, int64_t last) {
+  template <class Look>
+  static void sum_columns(const Segments& at, const Strip& strip, const Look look,
+                          Gram<double> (&sums)[kUnitColumns]) {
+    for (int64_t c = 0; c < strip.width; ++c) sums[c] = {};
+    tiles(kSumRows, at.dim, strip.width, [&](int64_t top, int64_t bottom, int64_t c, auto kind) {
+      using V = decltype(kind);
+      Gram<V> part{};
+      for (int64_t d = top; d < bottom; ++d) look(part, d * at.inner + c);
+      for (int k = 0; k < int(sizeof(V) / sizeof(T)); ++k) fold(sums[c + k], lane<T>(part, k));
+    });
+  }
+
+  static void columns(const Work& work, int64_t first, int64_t last) {
     const auto h = hyper_of<T>(work);
-    const int64_t inner = work.at->inner, per_outer = (inner + kUnitColumns - 1) / kUnitColumns;
-    for (int64_t strip = first; strip < last; ++strip) {
-      const int64_t outer = strip / per_outer, start = strip % per_outer * kUnitColumns;
-      const int64_t stop = start + kUnitColumns < inner ? start + kUnitColumns : inner;
-      sweep<T>(start, stop,
-               [&](int64_t c, auto kind) { columns<decltype(kind)>(work, outer, c, h); });
+    const int64_t dim = work.at->dim, inner = work.at->inner;
+    for (; first < last; ++first) {
+      const Strip strip(*work.at, first);
+      const Row row(*work.at, strip.start, strip.width);
+      Gram<double> sums[kUnitColumns];
+      sum_columns(*work.at, strip, Step<kDirection, W, G>{row, h}, sums);
+      Update<T> updates[kUnitColumns];
+      for (int64_t c = 0; c < strip.width; ++c) {
+        updates[c] = decided(work, strip.segment + c, sums[c], h);
+      }
+      tiles(kUpdateRows, dim, strip.width, [&](int64_t top, int64_t bottom, int64_t c, auto kind) {
+        using V = decltype(kind);
+        const auto u = gather<V>(updates + c);
+        for (int64_t d = top; d < bottom; ++d) write<kDirection, V>(row, d * inner + c, h, u);
+      });
     }
   }
 
   static void units(const Work& work, int64_t first, int64_t last) {
-    if (work.at->elementwise) return elements(work, first, last);
-    if constexpr (kDirection != kAdam) {  // so far Adam's direction is only for single elements
-      if (work.at->inner == 1) rows(work, first, last);
-      else strips(work, first, last);
-    }
+    if (work.at->elementwise) elements(work, first, last);
+    else if (work.at->inner == 1) rows(work, first, last);
+    else columns(work, first, last);
   }
 
   static Row block_of(const Segments& at, int64_t row, int64_t block) {
@@ -188,12 +244,11 @@ struct Parameter {
   }
 
   static Gram<double> block_gram(const Work& work, int64_t row, int64_t block) {
-    return gram_of<kDirection>(block_of(*work.at, row, block), hyper_of<T>(work));
+    return gram_of<T>(Step<kDirection, W, G>{block_of(*work.at, row, block), hyper_of<T>(work)});
   }
 
   static Update<double> row_update(const Work& work, int64_t row, const Gram<double>& gram) {
-    const Row whole(*work.at, row * work.at->dim, work.at->dim);
-    return rounded<double>(decide_segment(work, row, whole, 1, gram, hyper_of<T>(work)));
+    return rounded<double>(decided(work, row, gram, hyper_of<T>(work)));
   }
 
   static void block_update(const Work& work, int64_t row, int64_t block,
@@ -201,16 +256,51 @@ struct Parameter {
     update_stretch<kDirection>(block_of(*work.at, row, block), hyper_of<T>(work),
                                rounded<T>(update));
   }
+
+  static Survey survey(const Work& work, int64_t first, int64_t last) {
+    const auto h = hyper_of<T>(work);
+    const auto exact = hyper_of<double>(work);
+    const Segments& at = *work.at;
+    const auto sums_of = [&](const Row& row) { return gram_of<T>(Glance<W, G>{row, h}); };
+    if (at.inner == 1 && at.dim > kLongRow) {
+      const int64_t blocks = (at.dim + kBlock - 1) / kBlock;
+      return {sums_of(block_of(at, first / blocks, first % blocks)), 0};
+    }
+    Survey survey{};
+    const auto take = [&](const Gram<double>& gram) {
+      survey.sums += gram;
+      survey.peak = maximum(survey.peak, peak(at.rule, gram, exact));
+    };
+    for (; first < last; ++first) {
+      if (at.inner == 1) {
+        take(sums_of(Row(at, first * at.dim, at.dim)));
+        continue;
+      }
+      const Strip strip(at, first);
+      Gram<double> sums[kUnitColumns];
+      sum_columns(at, strip, Glance<W, G>{Row(at, strip.start, strip.width), h}, sums);
+      for (int64_t c = 0; c < strip.width; ++c) take(sums[c]);
+    }
+    return survey;
+  }
+
+  static Gram<double> survey_elements(const Work& work, int64_t first, int64_t last) {
+    return gram_of<T>(Peek<kDirection, W, G>{Row(*work.at, first, last - first), hyper_of<T>(work)});
+  }
 };
 
 // Calls f with the Parameter that the dtypes and the rule of `at` ask for.
 template <class W, class G, class F>
 auto with_direction(const Segments& at, F f) {
   switch (kRules[at.rule].direction) {
-    case kAdam:
-      return f(Parameter<W, G, kAdam>{});
     case kPrevious:
       return f(Parameter<W, G, kPrevious>{});
+    case kAdam:
+      return f(Parameter<W, G, kAdam>{});
+    case kNesterov:
+      return f(Parameter<W, G, kNesterov>{});
+    case kSign:
+      return f(Parameter<W, G, kSign>{});
     default:
       return f(Parameter<W, G, kMoment>{});
   }
@@ -269,6 +359,12 @@ extern const Kernels SPHERE_KERNELS = {
     },
     [](const Work& work, int64_t row, int64_t block, const Update<double>& update) {
       with_parameter(*work.at, [&](auto p) { p.block_update(work, row, block, update); });
+    },
+    [](const Work& work, int64_t first, int64_t last) {
+      return with_parameter(*work.at, [&](auto p) { return p.survey(work, first, last); });
+    },
+    [](const Work& work, int64_t first, int64_t last) {
+      return with_parameter(*work.at, [&](auto p) { return p.survey_elements(work, first, last); });
     },
     [](float* w, const float* g, float* m, int64_t n) {
       sweep<float>(0, n, [&](int64_t i, auto kind) __attribute__((always_inline)) {

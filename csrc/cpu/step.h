@@ -5,10 +5,17 @@
 
 namespace sphere_fused {
 
-// One parameter with the hyperparameters of this step, to which its sqrt_dim is still to be added.
+// What a rule that decides over the whole tensor first has said of one.
+struct Verdict {
+  double number = 1;
+  Gram<double> whole;  // where that is above 1: the products that all segments are stepped by
+};
+
+// One parameter with the hyperparameters of this step, whose sizes are those of another parameter.
 struct Work {
   const Segments* at;
   const Hyper<double>* hyper;
+  Verdict* verdict;  // null where the rule has none
 };
 
 // Elements of a row that are summed in one go; what threads share a longer row by.
@@ -19,6 +26,13 @@ inline constexpr int64_t kLongRow = 2 * kBlock;
 inline constexpr int64_t kUnitElements = 1024;
 inline constexpr int64_t kUnitColumns = 64;
 
+// The products of w and g alone over some segments, and the largest number that the rule made of
+// those of one.
+struct Survey {
+  Gram<double> sums;
+  double peak;
+};
+
 struct Kernels {
   const char* isa;
   bool (*runs_here)();
@@ -28,6 +42,10 @@ struct Kernels {
   Gram<double> (*block_gram)(const Work&, int64_t row, int64_t block);
   Update<double> (*row_update)(const Work&, int64_t row, const Gram<double>& gram);
   void (*block_update)(const Work&, int64_t row, int64_t block, const Update<double>& update);
+  // What verdicts are made of; nothing is written. Of units, or of a block of a long row, which
+  // has no peak; and all products of the elements [first, last).
+  Survey (*survey)(const Work&, int64_t first, int64_t last);
+  Gram<double> (*survey_elements)(const Work&, int64_t first, int64_t last);
   // Nothing but the traffic of a step: reads w, g and m, and writes w and m.
   void (*stream)(float* w, const float* g, float* m, int64_t n);
 };

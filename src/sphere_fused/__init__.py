@@ -19,6 +19,7 @@ from sphere_fused.optim import (
     RotationalLion,
     RotationalSGDM,
 )
+from sphere_fused.optim.hyperball import hyperball_
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "RotationalSGDM",
     "from_adam",
     "from_paper",
+    "hyperball_",
 ]

@@ -97,7 +97,7 @@ class Emitter:
                 self.known.add(name)
                 kind = "auto" if name in self.reassigned else "const auto"
                 return f"{kind} {name} = {text};"
-            case ast.Return(value=ast.Call(keywords=keywords)):
+            case ast.Return(value=ast.Call(func=ast.Name(id="Update"), keywords=keywords)):
                 given = {k.arg: self.expression(k.value) for k in keywords}
                 fields = [f".{f} = {given[f]}" for f in Update._fields if f in given]
                 return f"return {{{', '.join(fields)}}};"

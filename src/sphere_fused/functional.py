@@ -121,11 +121,18 @@ def step_copies(
         p.grad = grads[id(e.param)]
         state_of_copy = {key: copies.get(id(value), value) for key, value in e.state.items()}
         copied.append(dataclasses.replace(e, param=p, state=state_of_copy))
-    plan = Plan(copied, {e.param: e.state for e in copied}, [])
+    step_once(copied, {e.param: e.state for e in copied}, hypers)
+    for e, copy in zip(entries, copied, strict=True):
+        state[e.param].update({k: t for k, t in copy.state.items() if k not in e.state})
+
+
+def step_once(
+    entries: list[Entry], state: dict[Tensor, dict[str, Any]], hypers: list[GroupHyper]
+) -> None:
+    """Step what no plan is kept for; `state` by parameter."""
+    plan = Plan(entries, state, [])
     runs = backends.prepare(plan)
     if not plan.ready():
         raise RuntimeError("the tensors of a step changed while it was prepared")
-    for e, copy in zip(entries, copied, strict=True):
-        state[e.param].update({k: t for k, t in copy.state.items() if k not in e.state})
     for run in runs:
         run(hypers)

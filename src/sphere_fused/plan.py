@@ -22,6 +22,7 @@ from sphere_fused.segments import (
     Geometry,
     Writes,
     geometry,
+    norms_of_segments,
     overlaps_itself,
     same_strides,
     zeros_per_segment,
@@ -242,8 +243,7 @@ class Entry:
         if self.rule.keeps_radius:
             state["radius"] = zeros_per_segment(p, self.inside, self.state_dtype)
             if self.radius is None:
-                wide = p.detach().to(self.state_dtype)
-                state["radius"].copy_(torch.linalg.vector_norm(wide, dim=self.inside, keepdim=True))
+                state["radius"].copy_(norms_of_segments(p.detach(), self.inside))
             else:
                 state["radius"].fill_(self.radius)
         return state

@@ -92,6 +92,14 @@ def zeros_per_segment(tensor: torch.Tensor, inside: Dims, dtype: torch.dtype) ->
     return torch.empty_strided(shape, strides, dtype=dtype, device=tensor.device).zero_()
 
 
+def norms_of_segments(tensor: torch.Tensor, inside: Dims) -> torch.Tensor:
+    """In float64, with size 1 inside segments."""
+    # With a dim more, because no dims would mean all of them.
+    dims = (*inside, tensor.dim())
+    wide = tensor.to(torch.float64).unsqueeze(-1)
+    return torch.linalg.vector_norm(wide, dim=dims, keepdim=True).squeeze(-1)
+
+
 def same_strides(a: torch.Tensor, b: torch.Tensor) -> bool:
     """True if `a` and `b`, of equal shapes, lie alike; strides of dims of size 1 do not count."""
     return all(n == 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride(), strict=True))

@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-import sphere_fused
+from oracles import DEFAULTS
 
 _modules = [importlib.import_module(f"cases.{m.name}") for m in pkgutil.iter_modules(__path__)]
 CASES: dict[str, dict[str, dict[str, Any]]] = {m.OPTIMIZER: m.CASES for m in _modules}
@@ -22,3 +22,9 @@ IDS = [f"{name}-{case}" for name, case, _ in ALL]
 def typical(name: str) -> dict[str, Any]:
     """The case in which every part of the optimizer's state is alive."""
     return CASES[name]["typical"]
+
+
+def over(name: str, channel_dims: tuple[int, ...] | None) -> dict[str, Any]:
+    """The same with these channel_dims, where the optimizer takes any."""
+    dims = {"channel_dims": channel_dims} if "channel_dims" in DEFAULTS[name] else {}
+    return {**typical(name), **dims}

@@ -70,9 +70,7 @@ class Tensors(NamedTuple):
     radius: torch.Tensor | None
 
 
-def stepped(
-    rule: Rule, inside: Dims | None, before: Tensors, g: torch.Tensor, h: Hyper
-) -> Tensors:
+def stepped(rule: Rule, inside: Dims | None, before: Tensors, g: torch.Tensor, h: Hyper) -> Tensors:
     """All moves on segments over the dims `inside`, or on single elements; nothing is written."""
     w = before.w
     if isinstance(h.unscale, torch.Tensor) or h.unscale != 1.0:

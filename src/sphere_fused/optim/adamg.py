@@ -9,9 +9,8 @@ from torch.optim.optimizer import ParamsT
 
 from sphere_fused.optim.adams import AdamS
 from sphere_fused.optim.arguments import given, number
-from sphere_fused.optim.families import AdamFamily
-from sphere_fused.optim.weights import norms
-from sphere_fused.plan import Entry, GroupHyper
+from sphere_fused.optim.families import AdamFamily, OnUnitSphere
+from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import (
     Gram,
     Hyper,
@@ -24,7 +23,6 @@ from sphere_fused.rule import (
     sqrt,
     where,
 )
-from sphere_fused.segments import Dims
 
 
 def adamg(gram: Gram, s: Scalar, h: Hyper) -> Update:
@@ -58,7 +56,7 @@ def adamg(gram: Gram, s: Scalar, h: Hyper) -> Update:
     )
 
 
-class AdamG(AdamS):
+class AdamG(OnUnitSphere, AdamS):
     """Adam whose segments are unit vectors, moved along geodesics of the sphere.
 
         w <- w/|w|;  h = g - <g,w> w;  h <- h min(1, grad_clip/|h|)
@@ -110,23 +108,8 @@ class AdamG(AdamS):
         if clip is not None and not number(clip, "grad_clip") > 0.0:
             raise ValueError(f"grad_clip must be above 0 or None, not {clip}")
 
-    def probable_mistakes(self, entries: list[Entry]) -> list[str]:
-        found = super().probable_mistakes(entries)
-        if any(e.inside and self.param_groups[e.group]["weight_decay"] for e in entries):
-            found.append(
-                "weight_decay does nothing to the unit vectors of AdamG, only to parameters "
-                "without segments, such as biases: give these a group of their own if they are to "
-                "decay"
-            )
-        return found
-
     def hyper(self, group: dict[str, Any]) -> GroupHyper:
         hyper = super().hyper(group)
         if group["grad_clip"] is None:
             return hyper
         return hyper._replace(grad_clip=float(group["grad_clip"]))
-
-    def prepared(
-        self, group: dict[str, Any], p: torch.Tensor, inside: Dims, name: str
-    ) -> torch.Tensor:
-        return p.to(torch.float64) / norms(p, inside, name)

@@ -1,13 +1,53 @@
-"""What optimizers that average as Adam does, or as momentum SGD, have in common."""
+"""What several optimizers have in common: how they average, and what a segment is to them."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import torch
+
 from sphere_fused.optim.arguments import in_range, number
 from sphere_fused.optim.base import SphereOptimizer
-from sphere_fused.plan import GroupHyper
+from sphere_fused.optim.weights import norms
+from sphere_fused.plan import Entry, GroupHyper
+from sphere_fused.segments import Dims
+
+
+class OnUnitSphere(SphereOptimizer):
+    """Those whose segments are unit vectors from the time that the optimizer is made."""
+
+    decoupled = False
+
+    def prepared(
+        self, group: dict[str, Any], p: torch.Tensor, inside: Dims, name: str
+    ) -> torch.Tensor:
+        return p.to(torch.float64) / norms(p, inside, name)
+
+    def probable_mistakes(self, entries: list[Entry]) -> list[str]:
+        found = super().probable_mistakes(entries)
+        decaying = (e for e in entries if self.param_groups[e.group]["weight_decay"])
+        if any(not e.elementwise for e in decaying):
+            found.append(
+                f"weight_decay does nothing to the unit vectors of {type(self).__name__}, only to "
+                f"parameters without segments, such as biases: give these a group of their own if "
+                f"they are to decay"
+            )
+        return found
+
+
+class WholeTensors(SphereOptimizer):
+    """Those to whom any tensor is one segment, single numbers and vectors included."""
+
+    def inside_segment(self, group: dict[str, Any], p: torch.Tensor, name: str) -> Dims:
+        return tuple(range(p.dim()))
+
+    def is_elementwise(self, group: dict[str, Any], p: torch.Tensor, inside: Dims) -> bool:
+        return False
+
+    def adapts(self, group: dict[str, Any]) -> float:
+        """Whether steps are scaled to norms, which they are not without weight decay."""
+        return float(group["weight_decay"] != 0 or bool(group["always_adapt"]))
 
 
 class AdamFamily(SphereOptimizer):

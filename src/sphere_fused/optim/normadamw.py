@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
+from sphere_fused.optim.adamh import to_radius
 from sphere_fused.optim.arguments import given, in_range
 from sphere_fused.optim.classic import ADAM
 from sphere_fused.optim.families import AdamFamily
-from sphere_fused.optim.hyperball import to_radius
 from sphere_fused.optim.weights import norms
 from sphere_fused.rule import Gram, Hyper, Rule, Scalar, Update, where
 from sphere_fused.segments import Dims

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sphere_fused.segments import Dims
+from sphere_fused.segments import Dims, norms_of_segments
 
 
 def norms(p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor:
@@ -14,7 +14,7 @@ def norms(p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor:
             f"{name} is on the meta device, where there is nothing to normalize: make the "
             f"optimizer when the model has its weights"
         )
-    found = torch.linalg.vector_norm(p.to(torch.float64), dim=inside, keepdim=True)
+    found = norms_of_segments(p, inside)
     if not bool((found > 0).all()):
         raise ValueError(
             f"{name} has a segment of norm 0 (or NaN), which has no direction: initialize it, "
@@ -28,7 +28,7 @@ def centred(p: torch.Tensor, inside: Dims, name: str) -> torch.Tensor:
     norm = norms(p, inside, name)
     wide = p.to(torch.float64)
     centre = wide - wide.mean(inside, keepdim=True)
-    left = torch.linalg.vector_norm(centre, dim=inside, keepdim=True)
+    left = norms_of_segments(centre, inside)
     # What is left of equal elements is rounding.
     if not bool((left > 1e-6 * norm).all()):
         raise ValueError(
