@@ -133,7 +133,7 @@ def test_every_kind_of_shape_is_among_those_tested() -> None:
     kinds = set()
     for n in LENGTHS:
         for size, vector in ((4, 4), (4, 8), (8, 2)):
-            s = shape_of(False, n, 1, size, vector, False)
+            s = shape_of(False, n, 1, size, vector, "moment")
             kinds.add((size, s.vector > 1, s.held, s.rows > 1))
     for size in (4, 8):
         for wide in (True, False):
@@ -148,7 +148,7 @@ def test_pieces_cover_every_segment_once(outer: int, dim: int, inner: int) -> No
     if dim == 1:  # as the layout has it
         outer, inner = 1, outer * inner
     for size, vector in ((4, 4), (4, 1), (8, 2), (8, 1)):
-        s = shape_of(dim == 1, dim, inner, size, vector, False)
+        s = shape_of(dim == 1, dim, inner, size, vector, "moment")
         pieces = pieces_of(s, outer, dim, inner)
         if s.split:
             assert dim > 2 * PART

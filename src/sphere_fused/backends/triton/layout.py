@@ -122,9 +122,8 @@ class Layout:
             lie[i] = outer, dim, inner
             vector = 16 // narrowest if aligned[i] else 1
             held_as[i] = shapes.shape_of(
-                e.elementwise, dim, inner, e.state_dtype.itemsize, vector,
-                holds_gradient=e.rule.direction == "previous",
-            )  # fmt: skip
+                e.elementwise, dim, inner, e.state_dtype.itemsize, vector, e.rule.direction
+            )
             if not e.elementwise and e.rule.verdict is not None:
                 seen_as[i] = held_as[i]._replace(split=False)
         codes, codes_seen = (

@@ -151,25 +151,32 @@ def sums_of(at, tile, h, direction: tl.constexpr, shape: tl.constexpr):
 
 
 @triton.jit
-def sums_of_point(at, tile, inside, h, a, b, c, direction: tl.constexpr, shape: tl.constexpr):
-    """Products of p = a w + b x + c (b g where x is the previous moment) with itself, w and x."""
-    cols: tl.constexpr = 1 << (shape >> 4 & 15)
-    held: tl.constexpr = shape >> 12 & 1
+def products_of_point(tile, inside, a, b, c, direction: tl.constexpr):
+    """Of p = a w + b x + c (b g where x is the previous moment) with itself, w and x."""
     z = tile.g if direction == "previous" else tile.x
     p = spread(a, a) * tile.w + spread(b, a) * z
     if direction != "moment" and direction != "previous":
         p = tl.where(inside, p + spread(c, a), 0.0)
-    pp, pw, px = p * p, p * tile.w, p * tile.x
-    if not held:
-        for done in range(cols, limit(at.dim), cols):
+    return p * p, p * tile.w, p * tile.x
+
+
+@triton.jit
+def sums_of_point(at, tile, inside, h, a, b, c, direction: tl.constexpr, shape: tl.constexpr):
+    """Those products summed: of a held tile, or of all elements, which are read once more."""
+    rows: tl.constexpr = 1 << (shape & 15)
+    cols: tl.constexpr = 1 << (shape >> 4 & 15)
+    held: tl.constexpr = shape >> 12 & 1
+    if held:
+        pp, pw, px = products_of_point(tile, inside, a, b, c, direction)
+    else:
+        pp = tl.zeros([rows, cols], a.dtype)
+        pw, px = pp, pp
+        for done in range(0, limit(at.dim), cols):
             more, _, within = elements(at, done, h, True, direction, shape)
-            other = more.g if direction == "previous" else more.x
-            q = spread(a, a) * more.w + spread(b, a) * other
-            if direction != "moment" and direction != "previous":
-                q = tl.where(within, q + spread(c, a), 0.0)
-            pp += q * q
-            pw += q * more.w
-            px += q * more.x
+            qq, qw, qx = products_of_point(more, within, a, b, c, direction)
+            pp += qq
+            pw += qw
+            px += qx
     return total(pp), total(pw), total(px)
 
 
