@@ -79,7 +79,7 @@ def elements(at, done, h, again: tl.constexpr, direction: tl.constexpr, shape: t
     if direction == "adam":
         v = tl.load(at.v + where, mask=inside, other=0.0)
         if again:
-            of_g = inside & (h.x_g != 0.0)
+            of_g = inside & (row < tl.where(h.x_g != 0.0, at.count, 0))
     g = tl.load(at.g + where, mask=of_g, other=0.0).to(m.dtype)
     return moved(w, g, m, v, inside, h, again and direction == "adam", direction), where, inside
 

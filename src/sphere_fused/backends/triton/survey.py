@@ -58,8 +58,9 @@ def surveyed(ww, wg, gg, kind: tl.constexpr):
 @triton.jit
 def largest(peaks, there):
     """NaN if one is."""
-    most = tl.max(tl.where(there, peaks, -float("inf")), axis=0)
-    return most + tl.sum(tl.where(there & (peaks != peaks), peaks, 0.0), axis=0)
+    is_number = peaks == peaks
+    most = tl.max(tl.where(there & is_number, peaks, -float("inf")), axis=0)
+    return most + tl.sum(tl.where(there & (is_number == 0), peaks, 0.0), axis=0)
 
 
 @triton.jit
