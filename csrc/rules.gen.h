@@ -290,9 +290,11 @@ SPHERE_INLINE Update<T> riemannian_adam(
   const auto r = sqrt(gram.ww);
   const auto wm = h.beta1 * gram.wx / r;
   auto mm = h.beta1 * h.beta1 * gram.xx + T(2.0) * h.beta1 * h.gain1 * gram.hx;
-  mm = maximum(mm + h.gain1 * h.gain1 * gram.hh, T(0.0));
+  mm = mm + h.gain1 * h.gain1 * gram.hh;
   s = h.beta2 * s + h.gain2 * gram.hh;
   const auto k = h.lr / (h.bc1 * (sqrt(s / h.bc2) + h.eps));
+  // Where s overflows, the segment stays where it is, as Adam's weights do, however long m is.
+  mm = where(k > T(0), maximum(mm, T(0.0)), T(0.0));
   const auto yy = T(1.0) - T(2.0) * k * wm + k * k * mm;
   const auto size = sqrt(yy);
   // m - <w',m> w' = along_m m + along_w w/r, without subtracting what is nearly equal.
@@ -322,25 +324,28 @@ SPHERE_INLINE Update<T> riemannian_sgd(
   const auto r = sqrt(gram.ww);
   // The buffer starts at the first gradient as it is: momentum times that enters the first step.
   const auto first = where(h.t > T(1), T(0.0), h.beta1);
-  // b = b_w w + beta1 x + b_h h, and the direction d = b, or h + momentum b.
+  // b = b_w w + b_x x + b_h h, and y = w/r - lr d, where d is b, or h + momentum b.
   const auto b_w = first * (gram.wg / gram.ww - h.l2);
+  const auto b_x = h.beta1;
   const auto b_h = h.gain1 + first;
-  const auto of_b = where(h.own[0] > T(0), h.beta1, T(1.0));
-  const auto d_w = of_b * b_w;
-  const auto d_x = of_b * h.beta1;
-  const auto d_h = of_b * b_h + h.own[0];
-  const auto wb = b_w * gram.ww + h.beta1 * gram.wx;
-  const auto wd = d_w * gram.ww + d_x * gram.wx;
-  auto db = d_w * wb + d_x * (b_w * gram.wx + h.beta1 * gram.xx + b_h * gram.hx);
-  db = db + d_h * (h.beta1 * gram.hx + b_h * gram.hh);
-  auto dd = d_w * wd + d_x * (d_w * gram.wx + d_x * gram.xx + d_h * gram.hx);
-  dd = dd + d_h * (d_x * gram.hx + d_h * gram.hh);
-  // y = w/r - lr d, on the sphere w' = y/|y|, and b' = b - <w',b> w'.
-  const auto yy = T(1.0) - T(2.0) * h.lr * wd / r + h.lr * h.lr * dd;
+  const auto lr = h.lr * where(h.own[0] > T(0), h.beta1, T(1.0));
+  auto y_w = T(1.0) / r - lr * b_w;
+  auto y_x = -lr * b_x;
+  auto y_h = -lr * b_h - h.lr * h.own[0];
+  auto yy = y_w * y_w * gram.ww + y_x * y_x * gram.xx + y_h * y_h * gram.hh;
+  yy = yy + T(2.0) * y_x * (y_w * gram.wx + y_h * gram.hx);
+  // A step that would land on 0 leaves w.
+  const auto stays = h.lr == T(0) || yy == T(0);
+  yy = where(stays, T(1.0), yy);
+  y_w = where(stays, T(1.0) / r, y_w);
+  y_x = where(stays, T(0.0), y_x);
+  y_h = where(stays, T(0.0), y_h);
+  // On the sphere: w' = y/|y|, b' = b - <w',b> w'.
+  auto yb = y_w * (b_w * gram.ww + b_x * gram.wx) + y_h * (b_x * gram.hx + b_h * gram.hh);
+  yb = yb + y_x * (b_w * gram.wx + b_x * gram.xx + b_h * gram.hx);
+  const auto e = yb / yy;
   const auto size = sqrt(yy);
-  const auto e = (wb / r - h.lr * db) / yy;
-  const auto stays = h.lr == T(0);
-  return {.s = s, .a_w = where(stays, T(1.0), (T(1.0) / r - h.lr * d_w) / size), .a_x = -h.lr * d_x / size, .a_h = -h.lr * d_h / size, .b_w = b_w - e * (T(1.0) / r - h.lr * d_w), .b_x = h.beta1 + e * h.lr * d_x, .b_h = b_h + e * h.lr * d_h};
+  return {.s = s, .a_w = where(stays, T(1.0), y_w / size), .a_x = y_x / size, .a_h = y_h / size, .b_w = b_w - e * y_w, .b_x = b_x - e * y_x, .b_h = b_h - e * y_h};
 }
 
 template <class T>

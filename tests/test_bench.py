@@ -13,14 +13,38 @@ import pytest
 import torch
 
 from sphere_fused import bench, plan
-from sphere_fused.bench import cases, check, contenders, counting, limits, peers, run, shapes
+from sphere_fused.bench import (
+    cases,
+    check,
+    contenders,
+    counting,
+    limits,
+    overview,
+    peers,
+    run,
+    shapes,
+)
 from sphere_fused.bench.cases import EVERYONE, TINY_MODEL, Case
-from sphere_fused.bench.names import BASE, COMPILED, COPY, HEAVYBALL, OURS, REFERENCE, STREAM
+from sphere_fused.bench.family import MEMBERS, ON_CHIP
+from sphere_fused.bench.names import (
+    BASE,
+    BASE_W,
+    COMPILED,
+    COPY,
+    HEAVYBALL,
+    HYPERBALL,
+    OURS,
+    REFERENCE,
+    STREAM,
+)
 from sphere_fused.bench.report import sections_of
-from sphere_fused.bench.targets import ON_CPU, Target, judged
+from sphere_fused.bench.targets import ON_CPU, ON_GPU, Target, judged
+from sphere_fused.optim import OPTIMIZERS
 
 TINY = Case("models, float32", "tiny", TINY_MODEL, (COPY, OURS, BASE, REFERENCE), rounds=3)
-SLOW = (COMPILED, HEAVYBALL)  # to begin: they compile
+SLOW = (COMPILED, HEAVYBALL, HYPERBALL)  # to begin: they compile
+OF_THE_FAMILY = {name for case in cases.family_on_cpu() for name in case.contenders}
+CHECKED = Path(__file__).parent.parent / "benchmarks" / "results" / "check.json"
 
 
 @pytest.fixture
@@ -59,15 +83,23 @@ def test_every_case_has_a_name_of_its_own() -> None:
         assert len(named) == len(set(named))
 
 
-def test_targets_are_of_cases_and_contenders_that_are_timed() -> None:
+@pytest.mark.parametrize(("device", "targets"), [("cpu", ON_CPU), ("cuda", ON_GPU)])
+def test_targets_are_of_cases_and_contenders_that_are_timed(
+    device: str, targets: list[Target]
+) -> None:
     timed = {
-        (c.section, c.name): c.contenders for make in cases.SUITES["cpu"].values() for c in make()
+        (c.section, c.name): c.contenders for make in cases.SUITES[device].values() for c in make()
     }
-    for target in ON_CPU:
+    for target in targets:
         assert {target.above, target.below} <= set(timed[target.section, target.case])
 
 
-@pytest.mark.parametrize("name", [name for name in EVERYONE if name not in SLOW])
+def test_every_optimizer_is_timed_and_told_of() -> None:
+    assert {optimizer.__name__ for optimizer in OPTIMIZERS} <= set(MEMBERS) <= OF_THE_FAMILY
+    assert [overview.member_of(title) for title in overview.TOLD] == list(MEMBERS)
+
+
+@pytest.mark.parametrize("name", sorted({*EVERYONE, *OF_THE_FAMILY} - {*SLOW}))
 def test_a_contender_steps_or_says_why_not(name: str) -> None:
     made, others = contenders.make(TINY._replace(contenders=(name,)), "cpu")
     if name in others:
@@ -148,6 +180,47 @@ def test_traffic_is_what_must_move() -> None:
     assert half.traffic(BASE) == 57 * 14
 
 
+@pytest.mark.parametrize(
+    ("name", "float32", "bfloat16"),
+    [  # per weight where a tensor stays on the chip, and where it does not
+        ("AdamSRT", (20, 20), (14, 14)),
+        ("RotationalLion", (20, 20), (14, 14)),
+        ("NormAdamW", (28, 28), (22, 22)),
+        ("AdamP by filter", (28, 28), (22, 22)),
+        ("AdamP", (28, 36), (22, 26)),
+        ("AdamH", (28, 40), (22, 32)),
+        ("LAMB", (28, 40), (22, 32)),
+        ("SGDP", (20, 28), (14, 18)),
+        ("LARS", (20, 28), (14, 18)),
+    ],
+)
+def test_traffic_of_the_family(
+    name: str, float32: tuple[int, int], bfloat16: tuple[int, int]
+) -> None:
+    for dtype, known in (("float32", float32), ("bfloat16", bfloat16)):
+        for elements, each in zip((1000, ON_CHIP), known, strict=True):
+            case = Case("", "", [(elements // 10, 10)], (), dtype)
+            assert case.traffic(name) == case.traffic(f"{name}, reference")
+            assert case.traffic(name) == each * case.elements()
+    assert Case("", "", [(7,)], ()).traffic("AdamP, adamp") == 7 * 28
+
+
+def test_all_optimizers_in_one_table() -> None:
+    rows = {
+        name: {"wall_ms": {"median": ms}, "ratio_to_base": ms / 10, "share_of_stream": 0.5}
+        for name, ms in {BASE_W: 10.0, "NormAdamW": 11.0, "NormAdamW, reference": 99.0}.items()
+    }
+    case = "ResNet-50, fixed radius"
+    result = {"cases": {cases.FAMILY_SECTION: {case: {"rows": rows}}}}
+    lines = overview.optimizers(result).splitlines()
+    assert len(lines) == 2 + len(MEMBERS) + 1
+    (line,) = (line for line in lines if line.startswith("| `NormAdamW` |"))
+    assert line.endswith("| 28 | 8 | 1.10 |")
+    (line,) = overview.family(result)[3:]
+    assert line == "| NormAdamW |  |  |  | 11 (1.10) | 50% | 9 | reference |"
+    assert overview.family({"cases": {}}) == []
+
+
 def test_a_run_tells_everything(result: dict[str, Any]) -> None:
     assert result["about"]["torch"] == torch.__version__
     rows = result["cases"]["models, float32"]["tiny"]["rows"]
@@ -190,13 +263,19 @@ def test_reports(
     tables = [line for line in lines if line.startswith("|")]
     assert any(line.startswith("| tiny, bfloat16") for line in tables)
     readme = tmp_path / "README.md"
-    readme.write_text("Before.\n<!-- measured -->\nold\n<!-- /measured -->\nAfter.\n")
+    marked = "<!-- optimizers -->\nold\n<!-- /optimizers -->\n"
+    readme.write_text(f"Before.\n<!-- measured -->\nold\n<!-- /measured -->\nAfter.\n{marked}")
     for _ in range(2):  # again as at first
         assert bench.main(["report", str(one), "--into", str(readme)]) == 0
     written = readme.read_text()
     assert written.startswith("Before.\n<!-- measured -->\nMeasured on: ")
-    assert written.endswith("\n<!-- /measured -->\nAfter.\n")
+    assert "\n<!-- /measured -->\nAfter.\n<!-- optimizers -->\n| optimizer |" in written
+    assert written.endswith(" |\n<!-- /optimizers -->\n")
     assert written.count("| tiny, bfloat16") == 2
+    readme.write_text("<!-- measured -->\n<!-- /measured -->\n")
+    with pytest.raises(SystemExit, match="no lines <!-- optimizers --> and"):
+        bench.main(["report", str(one), "--into", str(readme)])
+    assert readme.read_text() == "<!-- measured -->\n<!-- /measured -->\n"
     with pytest.raises(SystemExit, match="no result"):
         bench.main(["report", str(tmp_path / "none.json")])
 
@@ -257,6 +336,10 @@ def test_a_slower_step_fails_the_check(ratios: list[float], tries: int, passes: 
     verdict = check.judge("tiny", 0.5, iter(ratios).__next__)
     assert (verdict.tries, verdict.passes()) == (tries, passes)
     assert ("**no**" in check.table([verdict])) == (not passes)
+
+
+def test_every_case_of_the_check_has_a_committed_ratio() -> None:
+    assert check.read(CHECKED)[0].keys() == check.checked().keys()
 
 
 def test_a_busy_machine_commits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

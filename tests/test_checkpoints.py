@@ -1,4 +1,4 @@
-"""Checkpoints: files, other backends and devices, what is refused, torch.distributed.checkpoint."""
+"""Checkpoints: files, other backends and devices, what is refused; copies."""
 
 from __future__ import annotations
 
@@ -11,106 +11,31 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
-from cases import OPTIMIZERS, typical
+from cases import REPRESENTATIVES, counts_steps, least, moment_of, typical
 from layouts import channels_last, permuted, sliced, strided
+from oracles import DEFAULTS
 from oracles.tolerance import assert_close_to_oracle, assert_same
-from stepping import assert_unchanged, make, random, random_grads, snapshot, take_steps
-from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    get_state_dict,
-    set_optimizer_state_dict,
-    set_state_dict,
+from runs import (
+    Run,
+    assert_equal_state_dicts,
+    each_grouping,
+    named,
+    network,
+    one_group,
+    several_groups,
+    train,
 )
+from stepping import assert_unchanged, make, random, random_grads, snapshot, take_steps
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR
 
-each = pytest.mark.parametrize("name", OPTIMIZERS)
-ADAM_LIKE = [name for name in OPTIMIZERS if name != "SGDMRT"]
-
-
-def network(seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(2, 4, 3, bias=False),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Conv2d(4, 3, 2),
-        nn.Flatten(),
-        nn.Linear(3, 2),
-    )
-
-
-def train(model: nn.Module, optimizer: Optimizer, batches: range) -> None:
-    for batch in batches:
-        optimizer.zero_grad()
-        loss = model(random(8, 2, 4, 4, seed=batch)) - random(8, 2, seed=batch + 1)
-        loss.square().mean().backward()
-        optimizer.step()
-
-
-def one_group(model: nn.Sequential) -> Any:
-    return model.parameters()
-
-
-def named(model: nn.Sequential) -> Any:
-    return model.named_parameters()
-
-
-def several_groups(model: nn.Sequential) -> Any:
-    head = {"params": model[5].parameters(), "channel_dims": None, "lr": torch.tensor(0.0625)}
-    second = {"params": model[3].parameters(), "channel_dims": (0,), "weight_decay": 0.3}
-    whole = {"params": [model[0].weight], "channel_dims": (), "maximize": True}
-    norm = {"params": model[1].parameters(), "decoupled_weight_decay": True}
-    return [head, second, whole, norm]
-
-
-def frozen(model: nn.Sequential) -> Any:
-    model[0].requires_grad_(False)
-    return model.parameters()
-
-
-GROUPS: list[Callable[[nn.Sequential], Any]] = [one_group, named, several_groups, frozen]
-each_grouping = pytest.mark.parametrize("groups", GROUPS, ids=lambda f: f.__name__)
+each = pytest.mark.parametrize("name", REPRESENTATIVES)
+COUNTING = [name for name in REPRESENTATIVES if counts_steps(name)]
 
 
 def another(backend: str) -> str | None:
     return None if backend == "reference" else "reference"
-
-
-class Run:
-    """A model and its optimizer."""
-
-    def __init__(
-        self, name: str, groups: Callable[[nn.Sequential], Any], backend: str | None, seed: int = 0
-    ) -> None:
-        self.model = network(seed)
-        self.optimizer = make(name, groups(self.model), backend, **typical(name))
-
-    def take(self, *batches: int) -> Run:
-        train(self.model, self.optimizer, range(*batches))
-        return self
-
-    def weights(self) -> dict[str, Tensor]:
-        return {k: v.clone() for k, v in self.model.state_dict().items()}
-
-    def assert_weights(self, expected: dict[str, Tensor]) -> None:
-        for key, value in self.model.state_dict().items():
-            assert_same(value, expected[key], key)
-
-
-def assert_equal_state_dicts(a: dict[str, Any], b: dict[str, Any]) -> None:
-    assert a["state"].keys() == b["state"].keys()
-    for number, state in a["state"].items():
-        assert state.keys() == b["state"][number].keys()
-        for key, value in state.items():
-            assert_same(value, b["state"][number][key], f"{key} of {number}")
-    assert len(a["param_groups"]) == len(b["param_groups"])
-    for first, second in zip(a["param_groups"], b["param_groups"], strict=True):
-        assert first == second
-        assert {k: type(v) for k, v in first.items()} == {k: type(v) for k, v in second.items()}
 
 
 @each_grouping
@@ -155,11 +80,11 @@ def test_a_state_passes_through_another_backend(name: str, backend: str) -> None
     take_steps(optimizer, params, grads[:3])
     middle = [p.clone() for p in params]
     saved = copy.deepcopy(optimizer.state_dict())
-    other = make(name, [p.clone() for p in params], another(backend))
+    other = make(name, [p.clone() for p in params], another(backend), **least(name))
     other.load_state_dict(copy.deepcopy(saved))
-    back = make(name, middle, backend)
+    back = make(name, middle, backend, **least(name))
     for p, w in zip(middle, params, strict=True):
-        p.copy_(w)  # AdamG's constructor normalizes
+        p.copy_(w)  # some constructors change it
     passed = copy.deepcopy(other.state_dict())
     for group, own in zip(passed["param_groups"], saved["param_groups"], strict=True):
         group["backend"] = own["backend"]
@@ -179,7 +104,7 @@ def test_a_run_goes_on_in_another_backend(name: str, backend: str) -> None:
     first = make(name, [p], backend, **typical(name))
     take_steps(first, [p], [[g] for g in grads[:3]])
     q = p.clone()
-    second = make(name, [q], another(backend))
+    second = make(name, [q], another(backend), **least(name))
     q.copy_(p)
     second.load_state_dict(first.state_dict())
     take_steps(second, [q], [[g] for g in grads[3:]])
@@ -187,9 +112,9 @@ def test_a_run_goes_on_in_another_backend(name: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("capturable", [False, True])
-@pytest.mark.parametrize("name", [n for n in OPTIMIZERS if n != "AdamG"])
+@pytest.mark.parametrize("name", ["AdamSRT", "AdamP", "SGDP"])
 def test_state_moves_to_the_device_of_the_parameter(name: str, capturable: bool) -> None:
-    """AdamG looks at its weights when it is made, which meta has none of."""
+    """Others look at their weights when they are made, which meta has none of."""
     run = Run(name, one_group, "reference").take(2)
     run.optimizer.param_groups[0]["capturable"] = capturable
     on_meta = network().to("meta")
@@ -220,7 +145,7 @@ def assert_load_refused(
 def test_a_state_of_another_shape_is_refused_by_name(name: str, backend: str) -> None:
     run = Run(name, named, backend).take(3)
     saved = copy.deepcopy(run.optimizer.state_dict())
-    key = "momentum_buffer" if name == "SGDMRT" else "exp_avg"
+    key = moment_of(name)
     # As if the checkpoint were of a model with other filters, under other names.
     saved["state"][3][key] = torch.zeros(3, 4, 5, 5)
     saved["param_groups"][0]["param_names"] = [f"other.{i}" for i in range(7)]
@@ -235,7 +160,7 @@ BAD_STEPS = [-1, math.nan, math.inf, torch.tensor(-3.0), torch.tensor(math.nan)]
 
 
 @pytest.mark.parametrize("step", BAD_STEPS, ids=str)
-@pytest.mark.parametrize("name", ADAM_LIKE)
+@pytest.mark.parametrize("name", COUNTING)
 def test_a_step_that_counts_nothing_is_refused(name: str, step: Any, backend: str) -> None:
     run = Run(name, named, backend).take(3)
     saved = copy.deepcopy(run.optimizer.state_dict())
@@ -244,7 +169,7 @@ def test_a_step_that_counts_nothing_is_refused(name: str, step: Any, backend: st
     assert_load_refused(run, saved, RuntimeError, match)
 
 
-@pytest.mark.parametrize("name", ADAM_LIKE)
+@pytest.mark.parametrize("name", COUNTING)
 def test_two_steps_for_one_parameter_are_refused(name: str, backend: str) -> None:
     run = Run(name, named, backend).take(3)
     saved = copy.deepcopy(run.optimizer.state_dict())
@@ -256,7 +181,8 @@ def test_two_steps_for_one_parameter_are_refused(name: str, backend: str) -> Non
 @each
 def test_a_state_of_another_optimizer_is_refused(name: str, backend: str) -> None:
     run = Run(name, named, backend).take(3)
-    other = Run("SGDMRT" if name != "SGDMRT" else "AdamS", named, backend).take(3)
+    kind = "SGDMRT" if moment_of(name) == "exp_avg" else "AdamS"
+    other = Run(kind, named, backend).take(3)
     saved = copy.deepcopy(run.optimizer.state_dict())
     saved["state"] = copy.deepcopy(other.optimizer.state_dict())["state"]
     match = r"the state of parameter '0.weight' .*lacks \['.*another optimizer"
@@ -305,7 +231,7 @@ def test_other_numbers_of_groups_or_parameters_are_refused(name: str, backend: s
     assert_load_refused(run, saved, ValueError, "doesn't match the size")
 
 
-@each
+@pytest.mark.parametrize("name", [n for n in REPRESENTATIVES if "channel_dims" in DEFAULTS[n]])
 def test_hyperparameters_that_a_checkpoint_lacks_stay(name: str, backend: str) -> None:
     """As a group has them, and not as the constructor does."""
     run = Run(name, several_groups, backend).take(3)
@@ -316,64 +242,6 @@ def test_hyperparameters_that_a_checkpoint_lacks_stay(name: str, backend: str) -
     dims = [group["channel_dims"] for group in run.optimizer.param_groups]
     assert dims == [None, (0,), (), (0,)]
     assert [g["maximize"] for g in run.optimizer.param_groups] == [False, False, True, False]
-
-
-flattened = pytest.mark.parametrize("flatten", [False, True], ids=["nested", "flattened"])
-
-
-@flattened
-@each_grouping
-@each
-def test_distributed_optimizer_state_dicts(
-    name: str, groups: Callable[[nn.Sequential], Any], flatten: bool, backend: str
-) -> None:
-    options = StateDictOptions(flatten_optimizer_state_dict=flatten)
-    run = Run(name, groups, backend).take(3)
-    saved = copy.deepcopy(get_optimizer_state_dict(run.model, run.optimizer, options=options))
-    weights = run.weights()
-    # torch makes the state of a new optimizer with a step that must change no weight.
-    new, stepped = (Run(name, groups, backend, seed=1) for _ in range(2))
-    stepped.take(2)
-    run.take(3, 6)
-    for resumed in (new, stepped):
-        resumed.model.load_state_dict(weights)
-        own = copy.deepcopy(saved)  # loading shares tensors, as torch's does
-        set_optimizer_state_dict(resumed.model, resumed.optimizer, own, options=options)
-        resumed.assert_weights(weights)
-        resumed.take(3, 6).assert_weights(run.weights())
-
-
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-@flattened
-@pytest.mark.parametrize("groups", [named, several_groups], ids=lambda f: f.__name__)
-@each
-def test_a_run_goes_on_from_a_folder_of_distributed_checkpoint(
-    name: str,
-    groups: Callable[[nn.Sequential], Any],
-    flatten: bool,
-    backend: str,
-    tmp_path: Path,
-) -> None:
-    options = StateDictOptions(flatten_optimizer_state_dict=flatten)
-
-    def of(run: Run) -> dict[str, Any]:
-        model, optimizer = get_state_dict(run.model, run.optimizer, options=options)
-        return {"model": model, "optimizer": optimizer}
-
-    run = Run(name, groups, backend).take(3)
-    dcp.save(of(run), checkpoint_id=tmp_path, no_dist=True)
-    resumed = Run(name, groups, backend, seed=1)
-    loaded = of(resumed)
-    dcp.load(loaded, checkpoint_id=tmp_path, no_dist=True)
-    set_state_dict(
-        resumed.model,
-        resumed.optimizer,
-        model_state_dict=loaded["model"],
-        optim_state_dict=loaded["optimizer"],
-        options=options,
-    )
-    resumed.assert_weights(run.weights())
-    resumed.take(3, 6).assert_weights(run.take(3, 6).weights())
 
 
 def fresh(run: Run) -> None:

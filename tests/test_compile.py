@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 import torch._dynamo
-from cases import OPTIMIZERS, typical
+from cases import REPRESENTATIVES, typical
 from oracles.tolerance import assert_same
 from stepping import assert_unchanged, make, random, run, snapshot
 from torch import Tensor, library
@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR
 from sphere_fused import functional
 
 SHAPES = [(6, 5), (7,), (4, 3, 3, 3)]
-each = pytest.mark.parametrize("name", OPTIMIZERS)
+each = pytest.mark.parametrize("name", REPRESENTATIVES)
 # Compiled by "eager" the operator is given the optimizer's own tensors, by "aot_eager" copies.
 each_compiler = pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
 

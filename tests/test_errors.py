@@ -332,7 +332,7 @@ def test_state_that_overlaps(name: str, backend: str) -> None:
     params = [random(6, 5, seed=1), random(7, seed=2), random(6, 5, seed=3)]
     optimizer = make(name, params, backend, **typical(name))
     take_steps(optimizer, params, [[torch.ones_like(p) for p in params]])
-    key = "momentum_buffer" if name == "SGDMRT" else "exp_avg"
+    key = moment_of(name)
     own = optimizer.state[params[2]][key]
     for other in (optimizer.state[params[0]][key], params[0].data):
         optimizer.state[params[2]][key] = other
@@ -374,7 +374,7 @@ def test_state_on_another_device(name: str, backend: str) -> None:
     optimizer = make(name, params, backend, **typical(name))
     take_steps(optimizer, params, [[torch.ones_like(p) for p in params]])
     state = optimizer.state[params[-1]]
-    key = "momentum_buffer" if name == "SGDMRT" else "exp_avg"
+    key = moment_of(name)
     own = state[key]
     state[key] = own.to("meta")
     before = [snapshot_of(p, optimizer) for p in params[:-1]]

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from cases import OPTIMIZERS, typical
+from cases import REPRESENTATIVES, known, least, typical
+from oracles import DEFAULTS
 from stepping import make, random, take_steps
 
 import sphere_fused
 from sphere_fused import plan
 
-each = pytest.mark.parametrize("name", OPTIMIZERS)
+each = pytest.mark.parametrize("name", REPRESENTATIVES)
 
 
 def with_grad(p: torch.Tensor) -> torch.Tensor:
@@ -22,12 +23,12 @@ def with_grad(p: torch.Tensor) -> torch.Tensor:
     return p
 
 
-@each
+@pytest.mark.parametrize("name", [n for n in REPRESENTATIVES if "channel_dims" in DEFAULTS[n]])
 def test_every_group_elementwise(name: str, backend: str) -> None:
     weights = [random(6, 5, seed=1), random(5, 6, seed=2), random(6, seed=3)]
     groups = [{"params": [p]} for p in weights]
     with pytest.warns(UserWarning, match=f"{name} steps every parameter element by") as caught:
-        make(name, groups, backend, channel_dims=None)
+        make(name, groups, backend, channel_dims=None, **least(name))
     assert [w.filename for w in caught] == [make.__code__.co_filename]
 
 
@@ -50,7 +51,7 @@ def test_a_step_by_the_reference_that_nobody_asked_for(
     monkeypatch.setattr(plan, "compiled", None)
     monkeypatch.setattr(plan, "compiled_import_error", "it was not built")
     params = [with_grad(random(6, 5, seed=seed)) for seed in (1, 2)]
-    optimizer = make(name, params, None)
+    optimizer = make(name, params, None, **least(name))
     with pytest.warns(UserWarning, match="the reference steps what no") as caught:
         take_steps(optimizer, params, [[torch.ones(6, 5)] * 2] * 3)
     assert len(caught) == 1
@@ -73,7 +74,8 @@ def test_other_uses_are_not_warned_of(name: str, backend: str) -> None:
         make(name, [weight, bias], backend, **arguments).step()
         # As when each parameter has an optimizer of its own, and as a head alone.
         make(name, [bias], backend, **arguments).step()
-        make(name, [weight, bias], backend, **arguments, channel_dims=None).step()
+        none = known(name, channel_dims=None)
+        make(name, [weight, bias], backend, **arguments, **none).step()
         make(name, [random(3, 1, seed=3), random(1, 1, seed=4)], backend, **arguments)
-        rest = {"params": [bias], "channel_dims": None, "weight_decay": 0.1}
+        rest = {"params": [bias], **none, "weight_decay": 0.1}
         make(name, [{"params": [weight]}, rest], backend, **arguments).step()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import OPTIMIZERS, over, typical
+from cases import PER_SEGMENT, REPRESENTATIVES, counts_steps, moment_of, over, typical
 from layouts import LAYOUTS, Layout, channels_last, permuted, sliced, strided
+from oracles import DEFAULTS
 from oracles.tolerance import assert_close_to_oracle, assert_same
 from stepping import make, random, random_grads, take_steps
 from torch import Tensor
@@ -30,42 +31,41 @@ def step_three_times(
 @pytest.mark.parametrize("layout", SCATTERED, ids=by_name)
 def test_native_refuses_what_does_not_lie_in_blocks(layout: Layout, native: str) -> None:
     p = layout.make(random(*layout.shape, seed=1))
-    for name in OPTIMIZERS:
+    for name in (name for name in REPRESENTATIVES if "channel_dims" in DEFAULTS[name]):
+        hyper = over(name, layout.channel_dims)
         with pytest.raises(RuntimeError, match=r"native: shape .* with strides"):
-            make(name, [p], native, channel_dims=layout.channel_dims)
+            make(name, [p], native, **hyper)
         with pytest.raises(RuntimeError, match=r"(?s)native: shape .* with strides.*triton: "):
-            make(name, [p], fused=True, channel_dims=layout.channel_dims)
+            make(name, [p], fused=True, **hyper)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=by_name)
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_state_shapes_and_strides(name: str, layout: Layout, backend: str) -> None:
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_the_state_lies_like_the_weight(name: str, layout: Layout, backend: str) -> None:
+    """What has a number per element does; its shapes are tested with its values."""
     p, optimizer = step_three_times(name, layout, backend if layout.blocks else None)
     state = optimizer.state[p]
     if p.numel() == 0:
         return
-    moment = state["momentum_buffer" if name == "SGDMRT" else "exp_avg"]
-    assert moment.shape == p.shape
-    assert moment.dtype == torch.float32
-    if layout.make is not strided:
-        assert moment.stride() == p.stride()
-    if name == "SGDMRT":
-        assert set(state) == {"momentum_buffer"}
-        return
-    assert set(state) == {"step", "exp_avg", "exp_avg_sq"}
-    assert state["step"].shape == ()
-    assert float(state["step"]) == 3
-    dims = layout.channel_dims
-    channels = range(p.dim()) if dims is None else [d % p.dim() for d in dims if p.dim()]
-    reduced = tuple(n if d in channels else 1 for d, n in enumerate(p.shape))
-    assert state["exp_avg_sq"].shape == reduced
+    per_element = [moment_of(name)]
+    if "betas" in DEFAULTS[name] and name not in (*PER_SEGMENT, "RotationalLion"):
+        per_element.append("exp_avg_sq")
+    for key in per_element:
+        assert state[key].shape == p.shape
+        assert state[key].dtype == torch.float32
+        if layout.make is not strided:
+            assert state[key].stride() == p.stride()
+    assert ("step" in state) == counts_steps(name)
+    if counts_steps(name):
+        assert state["step"].shape == ()
+        assert float(state["step"]) == 3
 
 
 @pytest.mark.parametrize("make_weight", [None, channels_last, permuted(3, 2, 1, 0), sliced])
 @pytest.mark.parametrize(
     "make_grad", [channels_last, permuted(3, 2, 1, 0), permuted(1, 0, 2, 3), sliced, strided]
 )
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_gradients_may_lie_otherwise(name: str, make_weight, make_grad, backend: str) -> None:
     shape = (6, 5, 3, 3)
     w0, grads = random(*shape, seed=2), random_grads(shape, 4)
@@ -91,7 +91,7 @@ def test_expanded_gradients(backend: str) -> None:
 
 
 @pytest.mark.parametrize("make_weight", [sliced, strided])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_nothing_around_a_part_of_a_tensor_is_touched(name: str, make_weight) -> None:
     p = make_weight(random(7, 9, seed=4))
     storage = p.untyped_storage()
@@ -103,7 +103,7 @@ def test_nothing_around_a_part_of_a_tensor_is_touched(name: str, make_weight) ->
     assert torch.equal(whole.isnan(), before)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_empty_tensors_are_left_alone(name: str, backend: str) -> None:
     params = [torch.empty(0, 5), random(4, 5, seed=5), torch.empty(5, 0), torch.empty(0)]
     alone = params[1].clone()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import ALL, IDS, OPTIMIZERS, over, typical
+from cases import ALL, IDS, OPTIMIZERS, REPRESENTATIVES, known, over, typical
 from layouts import LAYOUTS, Layout
 from oracles import trajectory
 from oracles.tolerance import EXACT, assert_close_to_oracle, assert_within, error, references
@@ -24,12 +24,18 @@ DTYPES = [
     (torch.float16, torch.float32),
 ]
 DTYPE_IDS = [f"{str(p)[6:]}-{str(g)[6:]}" for p, g in DTYPES]
+# The typical case in all of them, the others in the two that tell mistakes from roundings.
+CASES_AND_DTYPES = [
+    pytest.param(*case, *dtypes, id=f"{case_id}-{dtype_id}")
+    for case, case_id in zip(ALL, IDS, strict=True)
+    for dtypes, dtype_id in zip(DTYPES, DTYPE_IDS, strict=True)
+    if case[1] == "typical" or dtypes in DTYPES[:2]
+]
 # Filters, an odd matrix, and tensors that are stepped by Adam or SGD.
 MODEL = [(6, 5, 3, 3), (9, 27), (33,), (4, 1), ()]
 
 
-@pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
-@pytest.mark.parametrize(("name", "case", "hyper"), ALL, ids=IDS)
+@pytest.mark.parametrize(("name", "case", "hyper", "dtype", "grad_dtype"), CASES_AND_DTYPES)
 def test_cases_and_dtypes(
     name: str,
     case: str,
@@ -49,12 +55,18 @@ def test_cases_and_dtypes(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-@pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(torch.float32, name) for name in OPTIMIZERS]
+    + [(dtype, name) for dtype in (torch.bfloat16, torch.float64) for name in REPRESENTATIVES],
+)
 def test_layouts(name: str, layout: Layout, dtype: torch.dtype, backend: str) -> None:
     w0 = random(*layout.shape, seed=1, dtype=dtype)
     grads = random_grads(layout.shape, 3, dtype)
     hyper = over(name, layout.channel_dims)
+    if layout.shape == (5, 2):
+        # Two elements of mean 0 cannot turn: what is left of a direction is rounding.
+        hyper |= known(name, zero_mean=False)
     p = layout.make(w0.clone())
     # Only the reference takes every layout; that the others refuse is a test of its own.
     optimizer = make(name, [p], backend if layout.blocks else None, **hyper)

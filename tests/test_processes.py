@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import OPTIMIZERS, typical
+from cases import REPRESENTATIVES, typical
 from oracles.tolerance import assert_same
 from stepping import (
     assert_unchanged,
@@ -85,7 +85,7 @@ def steps_of(optimizer: Optimizer, count: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_threads_that_step_an_optimizer_each(
     name: str, threads: int, backend: str, set_threads: Callable[[int], None]
 ) -> None:
@@ -102,7 +102,7 @@ def test_threads_that_step_an_optimizer_each(
         assert_all_same(outcome(optimizer), outcome(expected))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_threads_that_step_one_optimizer_take_turns(name: str, backend: str) -> None:
     """The gradients that one has copied are not freed by the other, and no step is lost."""
     alone = make(name, setting()[0], backend, **typical(name))
@@ -211,7 +211,7 @@ def refuse(*_: Any) -> None:
     raise Refusal
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_hooks_that_raise(name: str, backend: str) -> None:
     """Before the step nothing has changed; after it, all has."""
     right, optimizer = (make(name, setting()[0], backend, **typical(name)) for _ in range(2))

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from cases import OPTIMIZERS, typical
+from cases import REPRESENTATIVES, typical
 from layouts import channels_last, permuted
 from oracles.tolerance import assert_same
 from stepping import make, random, random_grads, take_steps
 from torch import Tensor
 
-pytestmark = pytest.mark.parametrize("name", OPTIMIZERS)
+pytestmark = pytest.mark.parametrize("name", REPRESENTATIVES)
 # Odd and even lengths, tensors of one element per segment, and layouts that go another way.
 SHAPES: list[tuple[tuple[int, ...], torch.dtype, Callable[[Tensor], Tensor] | None]] = [
     ((16, 3, 3, 3), torch.float32, None),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import OPTIMIZERS, typical
+from cases import FIXED_RADIUS, REPRESENTATIVES, counts_steps, least, moment_of, typical
 from layouts import permuted, sliced
 from oracles.tolerance import assert_close_to_oracle, assert_same
 from stepping import assert_unchanged, make, random, random_grads, run, snapshot, take_steps
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 SHAPES = [(6, 5), (4, 3, 3, 3), (7,)]
 STEPS = 6
-each = pytest.mark.parametrize("name", OPTIMIZERS)
+each = pytest.mark.parametrize("name", REPRESENTATIVES)
 
 
 def setting(dtype: torch.dtype = torch.float32) -> tuple[list[Tensor], list[list[Tensor]]]:
@@ -128,8 +128,9 @@ def state_dict_into_new(
     others = [p.detach().clone() for p in params]
     backend = optimizer.param_groups[0]["backend"]
     # Other hyperparameters than those saved, which loading must replace.
-    new = type(optimizer)(others, lr=0.5, backend=backend)
-    # AdamG's constructor normalizes: put back what the checkpoint of the model holds.
+    name = type(optimizer).__name__
+    new = make(name, others, backend, **{**least(name), "lr": 0.5})
+    # Some constructors change weights: put back what the checkpoint of the model holds.
     for p, other in zip(params, others, strict=True):
         other.copy_(p.detach())
     new.load_state_dict(saved)
@@ -172,7 +173,7 @@ def test_the_run_goes_on_bitwise(
     optimizer, params = disturb(optimizer, params)
     take_steps(optimizer, params, rest)
     assert_ends_alike(params, undisturbed(name, backend, dtype))
-    if name != "SGDMRT":
+    if counts_steps(name):
         assert all(float(optimizer.state[p]["step"]) == STEPS for p in params)
 
 
@@ -212,7 +213,7 @@ def test_state_can_be_cleared_to_start_afresh(name: str, backend: str) -> None:
     take_steps(optimizer, params, rest)
     fresh = [w.clone() for w in weights]
     take_steps(make(name, fresh, backend, **typical(name)), fresh, rest)
-    if name != "AdamG":  # whose constructor rounds the weights once more
+    if name not in FIXED_RADIUS:  # whose constructors round the weights once more
         assert_ends_alike(params, fresh)
     else:
         assert all(float(optimizer.state[p]["step"]) == len(rest) for p in params)
@@ -223,7 +224,7 @@ def test_state_can_be_cleared_to_start_afresh(name: str, backend: str) -> None:
 def test_values_written_into_state_count(name: str, backend: str) -> None:
     """State is the user's: no copy is kept elsewhere."""
     optimizer, params, rest = half_way(name, backend)
-    key = "momentum_buffer" if name == "SGDMRT" else "exp_avg"
+    key = moment_of(name)
     optimizer.state[params[0]][key].zero_()
     take_steps(optimizer, params, rest[:1])
     first, others = params[0], params[1:]
@@ -249,8 +250,8 @@ def test_low_precision_parameters_keep_wide_state_through_a_checkpoint(
 
 @each
 def test_a_checkpoint_does_not_choose_how_steps_are_taken(name: str) -> None:
-    saved = make(name, [random(3, 4, seed=1)], "reference").state_dict()
-    new = make(name, [random(3, 4, seed=1)], None, capturable=True)
+    saved = make(name, [random(3, 4, seed=1)], "reference", **least(name)).state_dict()
+    new = make(name, [random(3, 4, seed=1)], None, capturable=True, **least(name))
     new.load_state_dict(saved)
     assert new.param_groups[0]["backend"] is None
     assert new.param_groups[0]["capturable"] is True
@@ -272,7 +273,7 @@ def test_a_checkpoint_without_newer_arguments_loads(name: str, backend: str) -> 
 def test_a_loaded_state_of_the_wrong_shape_is_refused(name: str, backend: str) -> None:
     optimizer, params, rest = half_way(name, backend)
     saved = copy.deepcopy(optimizer.state_dict())
-    key = "momentum_buffer" if name == "SGDMRT" else "exp_avg"
+    key = moment_of(name)
     saved["state"][2][key] = torch.zeros(8)
     before = snapshot(optimizer)
     with pytest.raises(RuntimeError, match=f"state '{key}' .*shape \\(8,\\)"):
@@ -282,12 +283,23 @@ def test_a_loaded_state_of_the_wrong_shape_is_refused(name: str, backend: str) -
     assert_ends_alike(params, undisturbed(name, backend))
 
 
-@pytest.mark.parametrize("name", ["AdamS", "AdamST", "AdamSRT", "AdamG"])
-def test_other_channel_dims_in_mid_training_are_refused(name: str, backend: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "channel_dims", "key"),
+    [
+        ("AdamSRT", None, "exp_avg_sq"),
+        ("AdamG", None, "exp_avg_sq"),
+        ("RiemannianAdam", (), "exp_avg_sq"),
+        ("RotationalAdamW", (), "update_norm_sq"),
+        ("NormAdamW", (), "radius"),
+    ],
+)
+def test_other_channel_dims_in_mid_training_are_refused(
+    name: str, channel_dims: tuple[int, ...] | None, key: str, backend: str
+) -> None:
     optimizer, params, rest = half_way(name, backend)
     before = snapshot(optimizer)
-    optimizer.param_groups[0]["channel_dims"] = None
-    with pytest.raises(RuntimeError, match=r"exp_avg_sq.*shape"):
+    optimizer.param_groups[0]["channel_dims"] = channel_dims
+    with pytest.raises(RuntimeError, match=rf"'{key}'.*shape"):
         optimizer.step()
     assert_unchanged(optimizer, before)
     optimizer.param_groups[0]["channel_dims"] = (0,)
@@ -298,7 +310,7 @@ def test_other_channel_dims_in_mid_training_are_refused(name: str, backend: str)
 @each
 def test_state_set_by_hand_of_the_wrong_shape_is_refused(name: str, backend: str) -> None:
     optimizer, params, _ = half_way(name, backend)
-    key = "momentum_buffer" if name == "SGDMRT" else "exp_avg"
+    key = moment_of(name)
     optimizer.state[params[-1]][key] = torch.zeros(9)
     before = snapshot(optimizer)
     with pytest.raises(RuntimeError, match=f"state '{key}' .*shape \\(9,\\)"):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import OPTIMIZERS, typical
+from cases import REPRESENTATIVES, typical
 from oracles.tolerance import IDENTITY, assert_close_to_oracle, assert_same, error
 from stepping import make, random
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from torch.nn.utils import parametrizations
 from torch.optim import Optimizer, swa_utils
 from torch.utils.checkpoint import checkpoint
 
-each = pytest.mark.parametrize("name", OPTIMIZERS)
+each = pytest.mark.parametrize("name", REPRESENTATIVES)
 EXAMPLE = Path(__file__).parent.parent / "examples" / "optimizer_in_backward.py"
 
 

@@ -13,7 +13,10 @@ CASES = {
     # of it when it is centred, and these are then brought to length 1.
     "typical": {"lr": 3e-2, "betas": (0.9, 0.99), "eps": 1e-2, "weight_decay": 0.1},
     "large-steps": {"lr": 0.5, "betas": (0.5, 0.7), "weight_decay": 0.5},
-    **{name: {"lr": 3e-2, "weight_decay": 0.1, **hyper} for name, hyper in TURNED.items()},
+    **{
+        name: {"lr": 3e-2, "eps": 1e-2, "weight_decay": 0.1, **hyper}
+        for name, hyper in TURNED.items()
+    },
     "no-decay": {"lr": 3e-2, "weight_decay": 0.0},
     "large-eps": {"lr": 3e-2, "eps": 0.3},
     "no-eps": {"lr": 3e-2, "eps": 0.0},

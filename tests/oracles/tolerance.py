@@ -26,6 +26,8 @@ IDENTITY = {torch.float32: 4e-6, torch.float64: 1e-13}
 ORTHOGONAL = {torch.float32: 1e-6, torch.float64: 2e-15}
 # | |w| - 1 | on the sphere, at any number of steps.
 ON_SPHERE = {torch.float32: 5e-7, torch.float64: 1e-15}
+# | |w| / R - 1 | after 10,000 steps of AdamH in float32.
+KEPT_RADIUS = 1e-6
 # AdamG's moment where the gradient is 1e4 times what is kept of it.
 LEAST_CONDITIONED = 1e-6
 # Last places per step between torch.optim and segments of one element: each is within one of the

@@ -6,20 +6,23 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from sphere_fused.bench.family import KINDS, MEMBERS, member_of
 from sphere_fused.bench.names import (
     BASE,
+    BASE_W,
     CAPTURED,
     COMPILED,
     COPY,
     FOREACH,
     HEAVYBALL,
+    HYPERBALL,
     LOOP,
     OURS,
     PEERS,
     REFERENCE,
     STREAM,
     TRITON,
-    is_ours,
+    reference_of,
 )
 from sphere_fused.bench.shapes import MODELS, SMALL_MODELS, Shapes
 
@@ -56,6 +59,8 @@ ON_GPU: dict[str, tuple[str, ...]] = dict.fromkeys(
     COMPILED_ON_GPU, (COPY, OURS, TRITON, BASE, FOREACH, REFERENCE)
 )
 SECONDS_ON_CPU = 3.0  # for each contender
+FAMILY, FAMILY_SECTION = ("GPT-2 124M", "ResNet-50"), "family, float32"  # of every optimizer
+FAMILY_SECONDS = 4.0  # likewise, to tell a ratio of 1.10 from one
 IN_BFLOAT16_ON_CPU = ("GPT-2 124M", "ResNet-50")
 
 
@@ -79,17 +84,17 @@ class Case(NamedTuple):
     def traffic(self, contender: str = OURS) -> int:
         """Bytes that a step must move: w read and written, g read, moments read and written.
 
-        Our moments are float32, and the second is one per segment, which counts where segments
-        have one element only. Others keep two for every weight, in its dtype.
+        Our moments are float32; see `Member`. Others are taken to keep two for every weight, in its
+        dtype.
         """
         size, total = self.size(), 0
+        member = member_of(OURS if contender in LIMITS else contender)
         for shape in self.shapes:
             inside = math.prod(n for d, n in enumerate(shape) if d not in self.channel_dims)
-            if is_ours(contender) or contender in LIMITS:
-                moments = 16 if inside == 1 else 8
-            else:
-                moments = 4 * size
-            total += math.prod(shape) * (3 * size + moments)
+            each = 7 * size
+            if member is not None:
+                each = member.bytes_per_weight(size, inside, math.prod(shape))
+            total += math.prod(shape) * each
         return total
 
     def touched(self) -> int:
@@ -98,10 +103,13 @@ class Case(NamedTuple):
 
     def memory(self) -> dict[str, int]:
         """Bytes that each contender needs beside parameters and gradients, roughly."""
-        eager = {FOREACH: 8, REFERENCE: 24}
-        state = {name: 4 if is_ours(name) else 2 * self.size() for name in self.contenders}
-        state |= dict.fromkeys(LIMITS, 0)
-        return {n: self.elements() * (state[n] + eager.get(n, 0)) for n in self.contenders}
+        sizes = {}
+        for name in self.contenders:
+            member = member_of(name)
+            state = 4 * member.moments if member else 2 * self.size()
+            temporary = 8 if name == FOREACH else 24 if name.endswith(", reference") else 0
+            sizes[name] = 0 if name in LIMITS else self.elements() * (state + temporary)
+        return sizes
 
 
 def tiny(case: Case) -> Case:
@@ -118,6 +126,35 @@ def models_on_cpu() -> list[Case]:
         case = Case("models, bfloat16", name, MODELS[name], contenders, "bfloat16", rounds=200)
         cases.append(case._replace(seconds=SECONDS_ON_CPU * len(contenders)))
     return cases
+
+
+def eager(member: str) -> str:
+    """Who does the same in eager PyTorch: another package, or else our reference."""
+    return MEMBERS[member].peer or reference_of(member)
+
+
+def family_on_cpu() -> list[Case]:
+    """A case for each kind, because their states would not fit into memory together. The reference
+    takes 4 s for a step of GPT-2, and is timed there where a target asks for it."""
+    cases = []
+    for model in FAMILY:
+        for kind in KINDS:
+            members = [name for name, member in MEMBERS.items() if member.kind == kind]
+            names = [STREAM, BASE_W, *members]
+            for name in members:
+                if MEMBERS[name].peer or MEMBERS[name].bound or model == "ResNet-50":
+                    names.append(eager(name))
+            names += [HYPERBALL] * ("AdamH" in members)
+            names = list(dict.fromkeys(names))
+            case = Case(FAMILY_SECTION, f"{model}, {kind}", MODELS[model], tuple(names), rounds=200)
+            cases.append(case._replace(seconds=FAMILY_SECONDS * len(names)))
+    return cases
+
+
+def family_on_gpu() -> list[Case]:
+    asked = [eager(name) for name, member in MEMBERS.items() if member.bound]
+    names = tuple(dict.fromkeys((COPY, BASE_W, *MEMBERS, *asked)))
+    return [Case(FAMILY_SECTION, m, MODELS[m], names, seconds=10.0) for m in FAMILY]
 
 
 def models_on_gpu() -> list[Case]:
@@ -179,11 +216,12 @@ def compiled_on_gpu() -> list[Case]:
 
 # By device: what `--suite` chooses from; all but the last of a GPU's are timed when none is chosen.
 SUITES: dict[str, dict[str, Callable[[], list[Case]]]] = {
-    "cpu": {"models": models_on_cpu, "small": small_on_cpu},
+    "cpu": {"models": models_on_cpu, "small": small_on_cpu, "family": family_on_cpu},
     "cuda": {
         "models": models_on_gpu,
         "rows": rows,
         "small": small_on_gpu,
+        "family": family_on_gpu,
         "compiled": compiled_on_gpu,
     },
 }

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.optimizer import ParamsT
 
 from sphere_fused import AdamSRT, plan
 from sphere_fused.backends import BACKENDS, reference
 from sphere_fused.bench import peers
 from sphere_fused.bench.cases import LIMITS, Case
+from sphere_fused.bench.family import HOW, MEMBERS
 from sphere_fused.bench.limits import time_limit
 from sphere_fused.bench.names import (
     BASE,
+    BASE_W,
     CAPTURED,
     COMPILED,
     COPY,
@@ -32,12 +35,15 @@ from sphere_fused.plan import GroupHyper
 
 Step = Callable[[], object]
 OPTIMIZERS: dict[str, Callable[[ParamsT], Optimizer]] = {
-    OURS: lambda p: AdamSRT(p, backend="native"),
-    TRITON: lambda p: AdamSRT(p, backend="triton"),
     BASE: lambda p: Adam(p, fused=True),
+    BASE_W: lambda p: AdamW(p, fused=True),
     FOREACH: lambda p: Adam(p, foreach=True),
     LOOP: lambda p: Adam(p, foreach=False, fused=False),
-    REFERENCE: lambda p: AdamSRT(p, backend="reference"),
+    **{
+        f"{name}, {how}" if how else name: functools.partial(member.make, backend=backend)
+        for name, member in MEMBERS.items()
+        for how, backend in HOW.items()
+    },
 }
 ABOUT: dict[str, str] = {
     COPY: "torch's copy of as many bytes as AdamSRT's step moves",
@@ -48,6 +54,7 @@ ABOUT: dict[str, str] = {
     REFERENCE: "this package in plain torch, eager",
     COMPILED: "the reference under torch.compile, a program for every shape",
     BASE: "torch.optim.Adam(fused=True)",
+    BASE_W: "torch.optim.AdamW(fused=True)",
     FOREACH: "torch.optim.Adam(foreach=True)",
     LOOP: "torch.optim.Adam(foreach=False, fused=False)",
     **{name: peer.about for name, peer in peers.PEERS.items()},
@@ -82,10 +89,9 @@ def smallest(shape: Shape) -> Shape:
 
 def grouped(case: Case, params: list[torch.Tensor]) -> list[dict[str, Any]]:
     own = [[p] for p in params] if case.own_groups else [params]
-    return [
-        {"params": group, "lr": 1e-3 / (i + 1), "channel_dims": case.channel_dims}
-        for i, group in enumerate(own)
-    ]
+    # AdamH's are others, and some optimizers have none.
+    dims = {} if case.channel_dims == (0,) else {"channel_dims": case.channel_dims}
+    return [{"params": group, "lr": 1e-3 / (i + 1), **dims} for i, group in enumerate(own)]
 
 
 def pieces(total: int, size: int) -> tuple[int, int]:
@@ -189,8 +195,10 @@ def absent(name: str, device: str) -> str:
         if device != "cpu":
             return "it is a loop for CPUs"
         return "" if hasattr(plan.compiled, "stream") else "the compiled module has none"
-    backend = {OURS: "native", TRITON: "triton"}.get(name)
-    return "; ".join(BACKENDS[backend].unavailable(torch.device(device))) if backend else ""
+    member, _, how = name.partition(", ")
+    if member not in MEMBERS or how not in HOW:
+        return ""
+    return "; ".join(BACKENDS[HOW[how]].unavailable(torch.device(device)))
 
 
 def contender(name: str, case: Case, device: str, params: list[torch.Tensor]) -> Contender:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sphere_fused.bench import overview
 from sphere_fused.bench.names import BASE, COPY, OURS, PEERS, STREAM, is_ours
 from sphere_fused.bench.report import DRY_RUN, MET, about, sections_of, value_of, why_not
 from sphere_fused.bench.timing import work_of
@@ -44,13 +45,13 @@ def cell(row: Row | None) -> str:
     return f"{number(work_of(row))}{ratio}"
 
 
-def measured(result: Row, rows_too: bool = False) -> list[tuple[str, Row]]:
-    """The title of every case that was measured, and what is told of it."""
+def measured(result: Row, without: tuple[str, ...] = ("rows", "family")) -> list[tuple[str, Row]]:
+    """The title of every case that was measured, and what is told of it, but for some sections."""
     return [
         (titled(section, case, told), told)
         for section, found in sections_of(result).items()
         for case, told in found.items()
-        if "rows" in told and (rows_too or not section.startswith("rows"))
+        if "rows" in told and not section.startswith(without)
     ]
 
 
@@ -85,7 +86,7 @@ def of_both(rows: Row, told: Callable[[Row], str]) -> str:
 def limits(result: Row) -> list[str]:
     """How near AdamSRT comes to what the memory can do, and what it costs the host."""
     rows = []
-    for title, told in measured(result, rows_too=True):
+    for title, told in measured(result, without=("family",)):
         ours = told["rows"].get(OURS)
         if not ours or why_not(ours):
             continue
@@ -130,7 +131,8 @@ def targets(result: Row) -> list[str]:
 def contenders(result: Row) -> list[str]:
     """One line on each, and why some are absent."""
     absent: dict[str, str] = {}
-    for _, told in measured(result):
+    everything = measured(result, without=())
+    for _, told in everything:
         absent |= {name: why_not(row) for name, row in told["rows"].items() if why_not(row)}
     runs = [result[phase] for phase in ("benchmark", "compiled") if phase in result] or [result]
     packages = runs[0].get("about", {}).get("packages", {})
@@ -138,7 +140,7 @@ def contenders(result: Row) -> list[str]:
     for name, what in runs[0].get("contenders", {}).items():
         known = packages.get(name.split(", ")[-1])
         lines.append(f"- {name}: {what}" + (f" ({known})" if known else ""))
-        if name in absent and name not in present(measured(result)):
+        if name in absent and name not in present(everything):
             lines[-1] += f"; not timed: {absent[name]}"
     return ["", *lines]
 
@@ -154,7 +156,7 @@ def folded(summary: str, lines: list[str]) -> list[str]:
 
 def of_one(result: Row) -> list[str]:
     lines = [f"Measured on: {about(result)}."]
-    for part in (times, peers, limits, memory):
+    for part in (times, peers, overview.family, limits, memory):
         lines += part(result)
     asked = result.get("targets", [])
     met = sum(row["met"] is True for row in asked)

@@ -1,6 +1,6 @@
-"""Optimizers of other packages that do the work closest to AdamSRT's; each where it is installed.
+"""Optimizers of other packages that do the same as ours, or what is closest to AdamSRT.
 
-A package is imported when its optimizer is made. All keep two moments for every weight.
+A package is imported when its optimizer is made, and need not be installed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ from typing import NamedTuple
 import torch
 from torch.optim.optimizer import Optimizer, ParamsT
 
-from sphere_fused.bench.names import ADAMP, ADAMP_AGAIN, APEX, GEOOPT, HEAVYBALL, OPTIMI
+from sphere_fused.bench.names import (
+    ADAMP,
+    ADAMP_AGAIN,
+    APEX,
+    GEOOPT,
+    GEOOPT_SGD,
+    HEAVYBALL,
+    HYPERBALL,
+    LAMB,
+    OPTIMI,
+    SGDP,
+)
 
 
 class Peer(NamedTuple):
@@ -28,8 +39,12 @@ def adamp(params: ParamsT) -> Optimizer:
     return importlib.import_module("adamp").AdamP(params, lr=1e-3)
 
 
-def geoopt(params: ParamsT) -> Optimizer:
-    """Riemannian Adam on a product of spheres: filters are rows of views of the parameters."""
+def sgdp(params: ParamsT) -> Optimizer:
+    return importlib.import_module("adamp").SGDP(params, lr=1e-3, momentum=0.9, weight_decay=1e-4)
+
+
+def on_spheres(params: ParamsT) -> list[torch.Tensor]:
+    """Filters as rows of views of the parameters, which geoopt takes for points on a sphere."""
     package = importlib.import_module("geoopt")
     sphere = package.Sphere()
     points = []
@@ -41,7 +56,17 @@ def geoopt(params: ParamsT) -> Optimizer:
             point = package.ManifoldParameter(p.detach().flatten(1), manifold=sphere)
             point.grad = p.grad.flatten(1)
         points.append(point)
-    return package.optim.RiemannianAdam(points, lr=1e-3)
+    return points
+
+
+def geoopt(params: ParamsT) -> Optimizer:
+    package = importlib.import_module("geoopt")
+    return package.optim.RiemannianAdam(on_spheres(params), lr=1e-3)
+
+
+def geoopt_sgd(params: ParamsT) -> Optimizer:
+    package = importlib.import_module("geoopt")
+    return package.optim.RiemannianSGD(on_spheres(params), lr=1e-3, momentum=0.9)
 
 
 def optimi(params: ParamsT) -> Optimizer:
@@ -52,6 +77,17 @@ def heavyball(params: ParamsT) -> Optimizer:
     optimizer = importlib.import_module("heavyball").AdamW(params, lr=1e-3, weight_decay=0.0)
     optimizer.consume_grad = False  # or the next step would find no gradients, and do nothing
     return optimizer
+
+
+def hyperball(params: ParamsT) -> Optimizer:
+    optimizer = importlib.import_module("heavyball").HyperBallAdamW(params, lr=1e-3)
+    optimizer.consume_grad = False  # likewise
+    return optimizer
+
+
+def lamb(params: ParamsT) -> Optimizer:
+    package = importlib.import_module("pytorch_optimizer")
+    return package.Lamb(params, lr=1e-3, weight_decay=1e-2, weight_decouple=False)
 
 
 def adamp_again(params: ParamsT) -> Optimizer:
@@ -65,6 +101,12 @@ def apex(params: ParamsT) -> Optimizer:
 PEERS: dict[str, Peer] = {
     ADAMP: Peer("adamp", "its authors' eager AdamP, which projects filters", adamp),
     GEOOPT: Peer("geoopt", "RiemannianAdam, eager; filters are points on unit spheres", geoopt),
+    SGDP: Peer("adamp", "its authors' eager SGDP", sgdp),
+    GEOOPT_SGD: Peer("geoopt", "RiemannianSGD, likewise", geoopt_sgd),
+    LAMB: Peer("pytorch_optimizer", "LAMB in torch's foreach operators", lamb),
+    HYPERBALL: Peer(
+        "heavyball", "HyperBallAdamW, without a first moment, compiled by torch.compile", hyperball
+    ),
     OPTIMI: Peer(
         "torch-optimi", "Adam as it chooses for the device: Triton, or a loop over tensors", optimi
     ),

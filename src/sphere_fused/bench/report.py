@@ -17,7 +17,8 @@ from sphere_fused.bench.timing import work_of
 
 ABOUT = ("device", "capability", "driver", "torch", "triton", "python", "nvcc", "commit", "date")
 DRY_RUN = "A dry run, of tiny shapes on a CPU: its numbers mean nothing."
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+# Between which lines of a README: tables of what was measured, and the one of all optimizers.
+MEASURED, OPTIMIZERS = "measured", "optimizers"
 MET = {True: "yes", False: "NO", None: ""}
 # Of each column: its title, where it is in a row, and how it is written.
 COLUMNS = (
@@ -164,14 +165,19 @@ def read(path: Path) -> dict[str, Any]:
     return result
 
 
-def put(tables: str, path: Path) -> None:
+def put(path: Path, parts: dict[str, str]) -> None:
+    """Each between the lines that are called so."""
     if not path.is_file():
         raise SystemExit(f"there is no file {path}")
-    before, found, rest = path.read_text().partition(f"{BEGIN}\n")
-    _, found_too, after = rest.partition(f"{END}\n")
-    if not (found and found_too):
-        raise SystemExit(f"{path} has no lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n{tables}\n{END}\n{after}")
+    written = path.read_text()
+    for name, part in parts.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+        before, found, rest = written.partition(begin)
+        _, found_too, after = rest.partition(end)
+        if not (found and found_too):
+            raise SystemExit(f"{path} has no lines {begin.strip()} and {end.strip()}")
+        written = f"{before}{begin}{part}\n{end}{after}"
+    path.write_text(written)
 
 
 def main(argv: list[str]) -> int:
@@ -181,17 +187,22 @@ def main(argv: list[str]) -> int:
     parser.add_argument("json", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--markdown", action="store_true", help="tables for a README")
     parser.add_argument(
-        "--into", type=Path, metavar="README", help=f"put them between its lines {BEGIN} and {END}"
+        "--into",
+        type=Path,
+        metavar="README",
+        help=f"put them between its lines <!-- {MEASURED} --> and <!-- /{MEASURED} -->, and the "
+        f"table of all optimizers, of the first FILE, between those called {OPTIMIZERS}",
     )
     parser.add_argument("--figure", type=Path, metavar="PATH", help="also draw a figure")
     arguments = parser.parse_args(argv)
     results = [read(path) for path in arguments.json]
     if arguments.markdown or arguments.into:
         from sphere_fused.bench.markdown import markdown
+        from sphere_fused.bench.overview import optimizers
 
         tables = markdown(results)
         if arguments.into:
-            put(tables, arguments.into)
+            put(arguments.into, {MEASURED: tables, OPTIMIZERS: optimizers(results[0])})
         else:
             print(tables)
     else:

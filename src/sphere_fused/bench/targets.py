@@ -5,10 +5,21 @@ Every target bounds the ratio of two times that were taken in turn in one run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sphere_fused.bench import cases
-from sphere_fused.bench.names import BASE, COMPILED, COPY, OURS, REFERENCE, STREAM, TRITON
+from sphere_fused.bench.family import MEMBERS
+from sphere_fused.bench.names import (
+    BASE,
+    BASE_W,
+    COMPILED,
+    COPY,
+    OURS,
+    REFERENCE,
+    STREAM,
+    TRITON,
+)
 
 BIG = ("GPT-2 124M", "ResNet-50", "Llama 3.2 1B")
 SMALL = ("CIFAR ResNet-20", "465 groups of one tensor")
@@ -67,6 +78,21 @@ def of_cuda(section: str, case: str, bound: float) -> Target:
     return Target(section, case, asked, "device", TRITON, OURS, bound, False)
 
 
+def of_family(found: list[cases.Case], time: str) -> Iterator[Target]:
+    """Of every optimizer that has a bound, beside torch's fused AdamW and what is eager."""
+    what = {"device": "time", "wall": "wall time"}[time]
+    for case in found:
+        for name, member in MEMBERS.items():
+            if member.bound is None or name not in case.contenders:
+                continue
+            asked = f"{name}: at most {member.bound:.2f} of the {what} of {BASE_W}"
+            where = (case.section, case.name)
+            yield Target(*where, asked, time, name, BASE_W, member.bound, False)
+            slower = cases.eager(name)
+            asked = f"{name}: at least 8 times as fast as {slower}"
+            yield Target(*where, asked, time, slower, name, 8, True)
+
+
 def time_of(case: str) -> str:
     """What counts on a GPU: wall time where the device has little to do."""
     return "wall" if case in SMALL else "device"
@@ -90,6 +116,7 @@ ON_GPU = [
     ),
     of_adam(SMALL_FLOAT32, SOME, "host", 0.15, "0.15", TRITON),
     *(share_of_copy(case.section, case.name, 0.8) for case in cases.rows()),
+    *of_family(cases.family_on_gpu(), "device"),
 ]
 ON_CPU = [
     *(of_adam(FLOAT32, case, "wall", 0.75, "0.75") for case in BIG[:2]),
@@ -103,6 +130,7 @@ ON_CPU = [
         if REFERENCE in case.contenders and case.dtype == "float32"
     ),
     of_adam(SMALL_FLOAT32, MANY, "host", 0.1, "a tenth"),
+    *of_family(cases.family_on_cpu(), "wall"),
 ]
 
 

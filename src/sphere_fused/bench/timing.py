@@ -23,7 +23,7 @@ import torch
 
 from sphere_fused.bench.cases import LIMITS, Case
 from sphere_fused.bench.contenders import Contender, Step
-from sphere_fused.bench.names import BASE
+from sphere_fused.bench.names import BASE, BASE_W
 
 LEAST_ROUNDS = 3
 WARM_UP, ENOUGH = 3, 0.2  # untimed steps, and seconds after which none are needed
@@ -124,6 +124,7 @@ def summary(samples: Mapping[str, list[Sample]], case: Case) -> dict[str, dict[s
             if limit in rows:
                 share = row["GB_per_s"] / rows[limit]["GB_per_s"]
                 row[f"share_of_{limit}"] = round(share, 4)
-        if BASE in rows:
-            row["ratio_to_base"] = round(work_of(row) / work_of(rows[BASE]), 4)
+        for base in (BASE, BASE_W):
+            if base in rows:
+                row["ratio_to_base"] = round(work_of(row) / work_of(rows[base]), 4)
     return rows

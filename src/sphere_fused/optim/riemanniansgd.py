@@ -18,32 +18,35 @@ def riemannian_sgd(gram: Gram, s: Scalar, h: Hyper) -> Update:
     r = sqrt(gram.ww)
     # The buffer starts at the first gradient as it is: momentum times that enters the first step.
     first = where(h.t > 1, 0.0, h.beta1)
-    # b = b_w w + beta1 x + b_h h, and the direction d = b, or h + momentum b.
+    # b = b_w w + b_x x + b_h h, and y = w/r - lr d, where d is b, or h + momentum b.
     b_w = first * (gram.wg / gram.ww - h.l2)
+    b_x = h.beta1
     b_h = h.gain1 + first
-    of_b = where(h.own.nesterov > 0, h.beta1, 1.0)
-    d_w = of_b * b_w
-    d_x = of_b * h.beta1
-    d_h = of_b * b_h + h.own.nesterov
-    wb = b_w * gram.ww + h.beta1 * gram.wx
-    wd = d_w * gram.ww + d_x * gram.wx
-    db = d_w * wb + d_x * (b_w * gram.wx + h.beta1 * gram.xx + b_h * gram.hx)
-    db = db + d_h * (h.beta1 * gram.hx + b_h * gram.hh)
-    dd = d_w * wd + d_x * (d_w * gram.wx + d_x * gram.xx + d_h * gram.hx)
-    dd = dd + d_h * (d_x * gram.hx + d_h * gram.hh)
-    # y = w/r - lr d, on the sphere w' = y/|y|, and b' = b - <w',b> w'.
-    yy = 1.0 - 2.0 * h.lr * wd / r + h.lr * h.lr * dd
+    lr = h.lr * where(h.own.nesterov > 0, h.beta1, 1.0)
+    y_w = 1.0 / r - lr * b_w
+    y_x = -lr * b_x
+    y_h = -lr * b_h - h.lr * h.own.nesterov
+    yy = y_w * y_w * gram.ww + y_x * y_x * gram.xx + y_h * y_h * gram.hh
+    yy = yy + 2.0 * y_x * (y_w * gram.wx + y_h * gram.hx)
+    # A step that would land on 0 leaves w.
+    stays = (h.lr == 0) | (yy == 0)
+    yy = where(stays, 1.0, yy)
+    y_w = where(stays, 1.0 / r, y_w)
+    y_x = where(stays, 0.0, y_x)
+    y_h = where(stays, 0.0, y_h)
+    # On the sphere: w' = y/|y|, b' = b - <w',b> w'.
+    yb = y_w * (b_w * gram.ww + b_x * gram.wx) + y_h * (b_x * gram.hx + b_h * gram.hh)
+    yb = yb + y_x * (b_w * gram.wx + b_x * gram.xx + b_h * gram.hx)
+    e = yb / yy
     size = sqrt(yy)
-    e = (wb / r - h.lr * db) / yy
-    stays = h.lr == 0
     return Update(
         s=s,
-        a_w=where(stays, 1.0, (1.0 / r - h.lr * d_w) / size),
-        a_x=-h.lr * d_x / size,
-        a_h=-h.lr * d_h / size,
-        b_w=b_w - e * (1.0 / r - h.lr * d_w),
-        b_x=h.beta1 + e * h.lr * d_x,
-        b_h=b_h + e * h.lr * d_h,
+        a_w=where(stays, 1.0, y_w / size),
+        a_x=y_x / size,
+        a_h=y_h / size,
+        b_w=b_w - e * y_w,
+        b_x=b_x - e * y_x,
+        b_h=b_h - e * y_h,
     )
 
 
@@ -55,7 +58,8 @@ class RiemannianSGD(OnUnitSphere, MomentumFamily):
         x = w - lr d;  w' = x/|x|;  b <- b - <w',b> w'
 
     b starts at the first gradient; without momentum d is r. Parameters whose segments have one
-    element are stepped by torch.optim.SGD.
+    element are stepped by torch.optim.SGD. In float32 a gradient whose square over a segment exceeds
+    3e38 loses the segment: it becomes 0, and then NaN.
 
     Args:
         momentum, dampening, nesterov: as torch.optim.SGD.
