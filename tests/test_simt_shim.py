@@ -37,7 +37,6 @@ RACES = [
     "writes_a_message_without_a_fence",
     "reads_a_message_without_a_fence",
     "hands_in_a_part_without_a_fence",
-    "uses_all_parts_without_a_fence",
     "writes_what_others_add_to",
 ]
 BARRIER = "barrier not reached by all threads in block (0,0,0)"

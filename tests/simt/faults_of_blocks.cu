@@ -107,28 +107,18 @@ __global__ void reads_a_message_without_a_fence(float* out, const float* in) {
 }
 
 // Every block hands in its part, and whoever comes last uses all of them.
-template <bool kWriterFences, bool kReaderFences>
-__device__ void hand_in_parts(float* out, const float* in) {
+template <bool kFault>
+__global__ void hands_in_a_part_without_a_fence(float* out, const float* in) {
   bool last = false;
   if (threadIdx.x == 0) {
     parts[blockIdx.x] = in[index()];
-    if (kWriterFences) __threadfence();
+    if (!kFault) __threadfence();
     last = atomicAdd(&arrived, 1) == gridDim.x - 1;
   }
   out[index()] = in[index()];
   if (!__syncthreads_or(last)) return;
-  if (kReaderFences) __threadfence();
+  __threadfence();
   if (threadIdx.x < gridDim.x) out[index()] = parts[threadIdx.x];
-}
-
-template <bool kFault>
-__global__ void hands_in_a_part_without_a_fence(float* out, const float* in) {
-  hand_in_parts<!kFault, true>(out, in);
-}
-
-template <bool kFault>
-__global__ void uses_all_parts_without_a_fence(float* out, const float* in) {
-  hand_in_parts<true, !kFault>(out, in);
 }
 
 template <bool kFault>
@@ -185,7 +175,6 @@ const Case kCases[] = {
     {CASE(writes_a_message_without_a_fence)},
     {CASE(reads_a_message_without_a_fence)},
     {CASE(hands_in_a_part_without_a_fence)},
-    {CASE(uses_all_parts_without_a_fence)},
     {CASE(writes_what_others_add_to)},
     {CASE(waits_for_ever)},
     {CASE(waits_in_a_vote_for_ever)},
