@@ -96,7 +96,7 @@ def test_the_first_step_compiles_two_kernels_and_says_so(tmp_path: Path) -> None
 
 
 def test_surveys_read_what_they_need(tmp_path: Path) -> None:
-    """w and g before the verdict, and m and v too after it; launches are six, however many tensors."""
+    """w and g before the verdict, and m and v too after it; six launches, whatever the tensors."""
     jobs = [["AdamP", "float32", "cuda", 90, "wide", "columns"]]
     jobs += [["SGDP", "bfloat16", "cuda", 90, "wide"]]
     for row in compiled(jobs, tmp_path):
