@@ -6,6 +6,7 @@ compute-sanitizer --tool memcheck python benchmarks/sanitize.py [--device cpu]
 from __future__ import annotations
 
 import argparse
+
 import torch
 
 from sphere_fused.bench.family import MEMBERS
