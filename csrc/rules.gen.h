@@ -290,9 +290,11 @@ SPHERE_INLINE Update<T> riemannian_adam(
   const auto r = sqrt(gram.ww);
   const auto wm = h.beta1 * gram.wx / r;
   auto mm = h.beta1 * h.beta1 * gram.xx + T(2.0) * h.beta1 * h.gain1 * gram.hx;
-  mm = maximum(mm + h.gain1 * h.gain1 * gram.hh, T(0.0));
+  mm = mm + h.gain1 * h.gain1 * gram.hh;
   s = h.beta2 * s + h.gain2 * gram.hh;
   const auto k = h.lr / (h.bc1 * (sqrt(s / h.bc2) + h.eps));
+  // Where s overflows, the segment stays where it is, as Adam's weights do, however long m is.
+  mm = where(k > T(0), maximum(mm, T(0.0)), T(0.0));
   const auto yy = T(1.0) - T(2.0) * k * wm + k * k * mm;
   const auto size = sqrt(yy);
   // m - <w',m> w' = along_m m + along_w w/r, without subtracting what is nearly equal.

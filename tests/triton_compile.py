@@ -8,6 +8,7 @@ other versions of Triton. Nothing is launched.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import re
@@ -66,13 +67,14 @@ def accesses(kernel: Any) -> dict[str, int]:
 
 def the_kernels() -> list[Any]:
     """Those of the only job since they were last asked for: Triton does not tell GPUs apart."""
-    from sphere_fused.backends.triton import begin, kernels
+    from sphere_fused.backends.triton import begin, kernels, survey
 
-    caches = kernels.step_all.device_caches
-    kernels = [k for cache in caches.values() for k in cache[0].values()]
-    caches.clear()
-    begin.begin.device_caches.clear()
-    return kernels
+    found = []
+    for function in (kernels.step_all, survey.survey, survey.judge, begin.begin):
+        caches = function.device_caches
+        found += [k for cache in caches.values() for k in cache[0].values()]
+        caches.clear()
+    return found
 
 
 def main(jobs: list[list[Any]]) -> None:
@@ -90,8 +92,10 @@ def main(jobs: list[list[Any]]) -> None:
             params = [torch.randn(s).to(getattr(torch, dtype)) for s in shapes]
             for p in params:
                 p.grad = torch.randn_like(p)
-            hyper = {**typical(name), "channel_dims": (1,) if kind == "columns" else (0,)}
-            optimizer = getattr(sphere_fused, name)(params, backend="triton", **hyper)
+            make, hyper = getattr(sphere_fused, name), typical(name)
+            if "channel_dims" in inspect.signature(make).parameters:
+                hyper = {**hyper, "channel_dims": (1,) if kind == "columns" else (0,)}
+            optimizer = make(params, backend="triton", **hyper)
             optimizer.step()
             loaded = list(driver.loaded)
             optimizer.step()
@@ -102,7 +106,7 @@ def main(jobs: list[list[Any]]) -> None:
                 "loaded": loaded,
                 "launches": len(driver.launches),
                 "messages": list(messages),
-                "kernels": [{**resources(k), **accesses(k)} for k in found],
+                "kernels": [{"name": k.name, **resources(k), **accesses(k)} for k in found],
                 "rounds": any(f"cvt.rn.{SHORT.get(dtype)}" in k.asm.get("ptx", "") for k in found),
             }
             print(json.dumps(row), flush=True)

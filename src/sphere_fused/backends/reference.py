@@ -159,7 +159,9 @@ def products(
         "sw": (w, 1.0),
         "sx": (x, 1.0),
     }
-    here = ("ww", "wx", "xx", "gg", *DIRECTIONS[rule.direction])
+    here = {"ww", "wx", "xx", "gg", *DIRECTIONS[rule.direction]}
+    if rule.verdict is not None:
+        here.add("wg")
 
     def gram(dims: Dims | None) -> Gram:
         sums = {name: total(a * b, dims) for name, (a, b) in factors.items() if name in here}

@@ -16,9 +16,11 @@ def riemannian_adam(gram: Gram, s: Scalar, h: Hyper) -> Update:
     r = sqrt(gram.ww)
     wm = h.beta1 * gram.wx / r
     mm = h.beta1 * h.beta1 * gram.xx + 2.0 * h.beta1 * h.gain1 * gram.hx
-    mm = maximum(mm + h.gain1 * h.gain1 * gram.hh, 0.0)
+    mm = mm + h.gain1 * h.gain1 * gram.hh
     s = h.beta2 * s + h.gain2 * gram.hh
     k = h.lr / (h.bc1 * (sqrt(s / h.bc2) + h.eps))
+    # Where s overflows, the segment stays where it is, as Adam's weights do, however long m is.
+    mm = where(k > 0, maximum(mm, 0.0), 0.0)
     yy = 1.0 - 2.0 * k * wm + k * k * mm
     size = sqrt(yy)
     # m - <w',m> w' = along_m m + along_w w/r, without subtracting what is nearly equal.

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from sphere_fused import rule as vocabulary
+from sphere_fused.backends.triton.begin import GG, SHARED, SW, SX, WG, WW, WX, XX
 from sphere_fused.check import parse
-from sphere_fused.rule import Rule
+from sphere_fused.rule import Gram, Rule
 
 # A closed form gives way to products measured on the difference itself where the ratio of what it
 # subtracts to what it leaves exceeds this; as in csrc/math.h.
@@ -90,6 +90,7 @@ class Update(NamedTuple):
     a_w: Any
     a_x: Any
     a_h: Any = tl.constexpr(0.0)
+    a_1: Any = tl.constexpr(0.0)
     b_w: Any = tl.constexpr(0.0)
     b_x: Any = tl.constexpr(1.0)
     b_h: Any = tl.constexpr(0.0)
@@ -143,10 +144,19 @@ def compiled(name: str, source: str, label: str, names: dict[str, Any]) -> Any:
     return triton.jit(names[name])
 
 
+class Functions(NamedTuple):
+    """Those of a rule, by their names there; None where it has none."""
+
+    step: Any = None
+    land: Any = None
+    peak: Any = None
+    verdict: Any = None
+
+
 @functools.cache
-def bound(rule: Rule) -> tuple[Any, Any]:
+def bound(rule: Rule) -> Functions:
     """The functions of a rule for Triton: their source, with this file's vocabulary."""
-    functions: list[Any] = []
+    functions = {}
     for parsed in parse(rule):
         hyper = next(name for name, kind in parsed.arguments.items() if kind == "Hyper")
         tree = InTriton(hyper).visit(copy.deepcopy(parsed.tree))
@@ -158,18 +168,17 @@ def bound(rule: Rule) -> tuple[Any, Any]:
         names |= {"_tl": tl, "_truth": truth}
         module, name = parsed.function.__module__, parsed.function.__qualname__
         label = f"rule {module}.{name} of {rule.name}"
-        functions.append(
-            compiled(tree.name, ast.unparse(tree), label, {**names, "__name__": module})
+        functions[parsed.role] = compiled(
+            tree.name, ast.unparse(tree), label, {**names, "__name__": module}
         )
-    return (*functions, None) if rule.land is None else tuple(functions)
+    return Functions(**functions)
 
 
 @functools.cache
 def hyper_of(own: tuple[str, ...]) -> Any:
     """What reads a tensor's hyperparameters, those of a rule's own among them."""
-    fields = [f for f in vocabulary.Hyper._fields if f != "own"]
     # Between the two is whether the tensor is to be stepped.
-    at = {name: i for i, name in enumerate([*fields, None, *(f"own_{n}" for n in own)]) if name}
+    at = {name: i for i, name in enumerate([*SHARED, None, *(f"own_{n}" for n in own)]) if name}
     values = ", ".join(f"{name}=tl.load(row + {i}).to(kind)" for name, i in at.items())
     source = f"def hyper_of(row, kind: tl.constexpr):\n    return Hyper({values})\n"
     names = {"tl": tl, "Hyper": namedtuple("Hyper", at), "__name__": __name__}
@@ -196,18 +205,24 @@ def divided(a, b):
 
 
 @triton.jit
-def moved(w, g, m, v, inside, h, direction: tl.constexpr):
-    """Move 1."""
-    g = h.unscale * g + h.weight_decay * w
+def moved(w, g, m, v, inside, h, again: tl.constexpr, direction: tl.constexpr):
+    """Move 1; `again`: m and v have made it before."""
+    g = h.unscale * g + h.l2 * w
     x = m
-    if direction != "previous":
+    if direction == "nesterov" or direction == "sign":
+        x = h.x_m * m + h.x_g * g
+    if direction == "sign":
+        x = (x > 0.0).to(x.dtype) - (x < 0.0).to(x.dtype)
+    if direction != "previous" and not again:
         m = h.beta1 * m + h.gain1 * g
+    if direction == "moment":
         x = m
     if direction == "adam":
-        v = h.beta2 * v + h.gain2 * g * g
-        scale = sqrt(divided(v, tl.zeros_like(v) + h.bc2)) + h.eps
+        if not again:
+            v = h.beta2 * v + h.gain2 * g * g
+        x = divided(h.x_m * m + h.x_g * g, sqrt(v) + h.x_eps)
         # What lies outside of the tensor is 0/0 where eps is 0.
-        x = tl.where(inside, divided(divided(m, tl.zeros_like(m) + h.bc1), scale), 0.0)
+        x = tl.where(inside, x, 0.0)
     return Tile(w=w, x=x, g=g, m=m, v=v)
 
 
@@ -244,23 +259,74 @@ def spread(value, like):
     return (tl.zeros_like(like) + value)[:, None]
 
 
+class Sums(NamedTuple):
+    """Those of move 2, as in rule.Gram. Some a direction does not need, and nobody reads."""
+
+    ww: Any
+    wx: Any
+    xx: Any
+    wg: Any
+    gg: Any
+    gx: Any
+    sw: Any
+    sx: Any
+
+
 @triton.jit
-def landing(ww, wx, xx, u):
+def gram_of(sums, hh, hx, radius, kind: tl.constexpr):
+    return Gram(
+        ww=sums.ww.to(kind), wx=sums.wx.to(kind), xx=sums.xx.to(kind), wg=sums.wg.to(kind),
+        gg=sums.gg.to(kind), gx=sums.gx.to(kind), hh=hh.to(kind), hx=hx.to(kind),
+        sw=sums.sw.to(kind), sx=sums.sx.to(kind), radius=radius,
+    )  # fmt: skip
+
+
+@triton.jit
+def whole_or(gram, whole, h):
+    """The products of the whole tensor where that is one segment, else these."""
+    is_whole = h.verdict > 1.0
+    kind: tl.constexpr = gram.ww.dtype
+    return Gram(
+        ww=tl.where(is_whole, tl.load(whole + WW).to(kind), gram.ww),
+        wx=tl.where(is_whole, tl.load(whole + WX).to(kind), gram.wx),
+        xx=tl.where(is_whole, tl.load(whole + XX).to(kind), gram.xx),
+        wg=tl.where(is_whole, tl.load(whole + WG).to(kind), gram.wg),
+        gg=tl.where(is_whole, tl.load(whole + GG).to(kind), gram.gg),
+        gx=gram.gx,
+        hh=gram.hh,
+        hx=gram.hx,
+        sw=tl.where(is_whole, tl.load(whole + SW).to(kind), gram.sw),
+        sx=tl.where(is_whole, tl.load(whole + SX).to(kind), gram.sx),
+        radius=gram.radius,
+    )
+
+
+@triton.jit
+def landing(sums, u, h, direction: tl.constexpr):
     """The new point's products in closed form, and whether that loses digits, or has overflowed."""
-    from_w = u.a_w * u.a_w * ww
-    from_x = u.a_x * u.a_x * xx
-    yy = from_w + 2.0 * u.a_w * u.a_x * wx + from_x
-    keeps = from_w + from_x - yy * CANCELLING <= 0.0
-    return yy, u.a_w * ww + u.a_x * wx, u.a_w * wx + u.a_x * xx, keeps == 0
+    from_w = u.a_w * u.a_w * sums.ww
+    from_x = u.a_x * u.a_x * sums.xx
+    terms = from_w + from_x
+    yy = terms + 2.0 * u.a_w * u.a_x * sums.wx
+    wy = u.a_w * sums.ww + u.a_x * sums.wx
+    xy = u.a_w * sums.wx + u.a_x * sums.xx
+    if direction != "moment":
+        from_1 = u.a_1 * u.a_1 * h.dim
+        terms += from_1
+        yy += from_1 + 2.0 * u.a_1 * (u.a_w * sums.sw + u.a_x * sums.sx)
+        wy += u.a_1 * sums.sw
+        xy += u.a_1 * sums.sx
+    keeps = terms - yy * CANCELLING <= 0.0
+    return yy, wy, xy, keeps == 0
 
 
 @triton.jit
-def tangent(ww, wx, wg, gg, gx):
+def tangent(sums):
     """The radial part of g, the products of h with itself and with x in closed form, and whether
     that loses digits."""
-    radial = wg / ww
-    hh = gg - radial * wg
-    return radial, hh, gx - radial * wx, hh * CANCELLING < gg
+    radial = tl.where(sums.ww > 0.0, sums.wg / sums.ww, 0.0)
+    hh = sums.gg - radial * sums.wg
+    return radial, hh, sums.gx - radial * sums.wx, hh * CANCELLING < sums.gg
 
 
 @triton.jit

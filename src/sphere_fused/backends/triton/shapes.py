@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sphere_fused.check import MAKES_MOMENT
+
 
 class Shape(NamedTuple):
     """How a program holds segments; segments.py says what the fields mean."""
@@ -26,7 +28,7 @@ class Shape(NamedTuple):
 class Sizes(NamedTuple):
     """Numbers of elements that a program holds at once, all powers of two."""
 
-    single: int  # of segments of one element
+    single: int  # where nothing is summed
     rows: int  # of several rows
     row: int  # of the longest row that stays on chip
     chunk: int  # of longer ones at a time
@@ -51,25 +53,30 @@ def power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def shape_of(dim: int, inner: int, size: int, vector: int, holds_gradient: bool) -> Shape:
+def shape_of(
+    elementwise: bool, dim: int, inner: int, size: int, vector: int, direction: str
+) -> Shape:
     """How programs hold a tensor of that Geometry, with `size` bytes to a number of the arithmetic
-    and addresses that are multiples of `vector` elements."""
+    and addresses that are multiples of `vector` elements; `elementwise`: it has no segments."""
     if (dim if inner == 1 else inner) % vector:
         vector = 1
     sizes = SIZES[size, vector > 1]
     split = dim > 2 * PART
-    if dim == 1:
+    if elementwise:
         return Shape(sizes.single, 1, held=True, across=True, vector=vector, single=True)
     cols = max(power_of_two(dim), SHORTEST_ROW)
-    several = sizes.rows // (2 if holds_gradient else 1)
+    many_sums = direction not in MAKES_MOMENT
+    several = sizes.rows // (2 if direction == "previous" else 1)  # which holds g too
     if inner > 1:
         rows = min(power_of_two(inner), ACROSS)
         most = min(sizes.chunk, several // 2)
+        most //= 2 if many_sums else 1
         held = rows * cols <= most
         cols = cols if held else most // rows
         return Shape(rows, cols, held, across=True, vector=vector, single=False, split=split)
     if cols > sizes.row:
-        chunk = sizes.chunk // 2 if split else sizes.chunk  # sums in double
+        in_double = split or (many_sums and size == 8)
+        chunk = sizes.chunk // 2 if in_double else sizes.chunk
         return Shape(1, chunk, False, False, vector, single=False, split=split)
     rows = max(several // cols, 1)
     return Shape(rows, cols, held=True, across=False, vector=vector, single=False)

@@ -1,50 +1,24 @@
-"""The host's side of the Triton backend: tables on the device, a list of work, two launches."""
+"""The host's side of the Triton backend: what a step sends to the device, and its launches."""
 
 from __future__ import annotations
 
 import itertools
-import logging
 import struct
-import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import triton
-import triton.language as tl
 
-from sphere_fused.backends.triton import begin as tables
-from sphere_fused.backends.triton import kernels, shapes
-from sphere_fused.backends.triton.moves import bound, hyper_of
+from sphere_fused.backends.triton.layout import Layout
 from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan, check_capture, placed
-from sphere_fused.rule import Rule
 
-log = logging.getLogger("sphere_fused")
 # What steps in CUDA graphs read, kept because a graph may be replayed at any time.
 _captured: list[Any] = []
 
 
-THREADS = 128
-# On NVIDIA GPUs, where three programs then fit on a multiprocessor; Triton 3.8 spills at 128, with
-# which four would. Triton would take a
-# few more than it needs.
-REGISTERS = {4: 144, 8: 168}
-BEGIN_BLOCK = 128
-SUMS_OF_PART = 7
-TYPES = dict(zip(DTYPES, (tl.float32, tl.float64, tl.bfloat16, tl.float16), strict=True))
-
-
-def addresses(entry: Entry) -> tuple[int, int, int, int]:
-    """Of w, m, v and step; 0 for those that are not kept."""
-    at = {key: tensor.data_ptr() for key, tensor in entry.state_tensors()}
-    m = at.get(entry.moment_key, 0) if entry.keeps_moment else 0
-    return entry.param.data_ptr(), m, at.get("exp_avg_sq", 0), at.get("step", 0)
-
-
 def is_aligned(entry: Entry) -> bool:
-    w, m, v, _ = addresses(entry)
-    return w % 16 == 0 and m % 16 == 0 and (v % 16 == 0 or entry.rule.second_moment == "segment")
+    at = entry.addresses()
+    return all(at[key] % 16 == 0 for key in ("w", "m", "v"))
 
 
 def packed(hyper: Any) -> tuple[bytes, bytes]:
@@ -63,167 +37,21 @@ def packed(hyper: Any) -> tuple[bytes, bytes]:
         hyper.gain1,
         hyper.beta2,
         1.0 - hyper.beta2,
+        hyper.beta3,
+        1.0 - hyper.beta3,
         hyper.eps,
         hyper.weight_decay,
         float(hyper.decoupled),
         hyper.grad_clip,
+        hyper.ahead_m,
+        hyper.ahead_g,
+        float(hyper.corrects),
+        float(hyper.maximize),
         scale,
         *hyper.own,
     )
     places = (0 if is_double else lr_at, lr_at if is_double else 0, scale_at, found_inf_at)
     return struct.pack(f"={len(numbers)}d", *numbers), struct.pack("=4q", *places)
-
-
-class Launch:
-    """A kernel with its arguments, to be launched again and again."""
-
-    def __init__(
-        self, kernel: Any, programs: int, size: int, *arguments: Any, rules: Sequence[str] = ()
-    ) -> None:
-        self._arguments, grid = arguments, (programs, 1, 1)
-        if not isinstance(kernel, triton.JITFunction):
-            self._launch = kernel[grid]  # interpreted
-            return
-        start = time.perf_counter()
-        target = triton.runtime.driver.active.get_current_target()
-        warp = target.warp_size
-        options = {"num_warps": THREADS // warp, "enable_fp_fusion": True}
-        if isinstance(target.arch, int):
-            options["maxnreg"] = REGISTERS[size]
-        try:
-            compiled = kernel.warmup(*arguments, grid=grid, **options)
-        except triton.CompilationError as error:
-            raise RuntimeError(
-                f"Triton {triton.__version__} could not compile {', '.join(rules) or 'a kernel'}, "
-                f"for the reason above; backend='reference' steps it. Please report it."
-            ) from error
-        # Several times faster than kernel[grid], which looks at every argument anew.
-        self._launch = compiled[grid]
-        name, seconds = kernel.__name__, time.perf_counter() - start
-        log.debug("Triton's kernel %s was ready after %.2f s", name, seconds)
-
-    def __call__(self) -> None:
-        self._launch(*self._arguments)
-
-
-class Layout:
-    """Tables on a device for entries whose gradients have those dtypes and alignments."""
-
-    def __init__(
-        self,
-        entries: list[Entry],
-        types: np.ndarray,
-        aligned: np.ndarray,
-        groups: int,
-        own: tuple[str, ...],
-        device: torch.device,
-    ) -> None:
-        self._entries, self._device = entries, device
-        n = len(entries)
-        numbers = (tables.GROUP_FIELDS.value + len(own)) * groups
-        by_dtypes: dict[tuple[torch.dtype, int], list[int]] = {}
-        for i, e in enumerate(entries):
-            by_dtypes.setdefault((e.param.dtype, int(types[i])), []).append(i)
-        table = np.zeros((n, tables.TENSOR_FIELDS.value), np.int64)
-        self._sums = 0  # numbers of parts of segments that are split
-        work = {key: self._lay_out(table, key, on, aligned) for key, on in by_dtypes.items()}
-
-        # What a step may have to send, one after the other.
-        self.changing = torch.empty(
-            n + numbers + tables.PLACES.value * groups, dtype=torch.int64, device=device
-        )
-        gradients, group_numbers, places = self.changing.tensor_split((n, n + numbers))
-        tensors = torch.from_numpy(table).to(device)
-        hypers = torch.empty(
-            n * (tables.HYPER_FIELDS.value + len(own)), dtype=torch.float64, device=device
-        )
-        sums = torch.empty(self._sums, dtype=torch.float64, device=device)
-        self.tensors = [self.changing, tensors, hypers, sums]
-        blocks = -(-n // BEGIN_BLOCK)
-        group_numbers = group_numbers.view(torch.float64)
-        self.launches = [
-            Launch(
-                tables.begin, blocks, 8, tensors, gradients, group_numbers, places, hypers, n,
-                len(own), BEGIN_BLOCK,
-            )
-        ]  # fmt: skip
-        for (w_type, g_type), (pieces, split, distinct) in work.items():
-            rules = [{e.rule: None for e in entries if (e.dim == 1) == single} for single in (0, 1)]
-            rule, classic = (next(iter(r), None) for r in rules)
-            on_device = torch.from_numpy(pieces).to(device)
-            self.tensors.append(on_device)
-            self.launches += [
-                Launch(
-                    kernels.step_all,
-                    programs,
-                    8 if w_type == torch.float64 else 4,
-                    tensors,
-                    gradients,
-                    hypers,
-                    sums,
-                    on_device,
-                    summing,
-                    shapes.PART,
-                    len(own),
-                    hyper_of(own),
-                    *functions(rule),
-                    *functions(classic),
-                    *kind(rule),
-                    *kind(classic),
-                    TYPES[w_type],
-                    TYPES[DTYPES[g_type]],
-                    tl.float64 if w_type == torch.float64 else tl.float32,
-                    tuple(shape.code() for shape in distinct),
-                    rules=[f"rule {r.name}" for r in (rule, classic) if r is not None],
-                )
-                for programs, summing in ((split, True), (len(pieces), False))
-                if programs
-            ]
-
-    def _lay_out(
-        self,
-        table: np.ndarray,
-        dtypes: tuple[torch.dtype, int],
-        members: list[int],
-        aligned: np.ndarray,
-    ) -> tuple[np.ndarray, int, tuple[shapes.Shape, ...]]:
-        """Fill those rows of the table; returns the list of work, how many of its first pieces are
-        parts, and the shapes of all."""
-        narrowest = min(dtypes[0].itemsize, DTYPES[dtypes[1]].itemsize)
-        held_as = {}
-        for i in members:
-            e = self._entries[i]
-            assert e.geometry is not None
-            outer, dim, inner = e.geometry
-            if dim == 1:
-                outer, inner = 1, outer * inner
-            vector = 16 // narrowest if aligned[i] else 1
-            holds_gradient = e.rule.direction == "previous"
-            held_as[i] = shapes.shape_of(dim, inner, e.state_dtype.itemsize, vector, holds_gradient)
-            table[i, :8] = (*addresses(e), dim, outer, inner, e.group)
-        distinct = tuple(sorted(set(held_as.values())))
-        # Those that take a program longest come first, so that none is left at the end.
-        members = sorted(
-            members, key=lambda i: (not held_as[i].split, held_as[i].held, -table[i, 4])
-        )
-        pieces, split = [], 0
-        for i in members:
-            dim, outer, inner = (int(n) for n in table[i, 4:7])
-            count = shapes.pieces_of(held_as[i], outer, dim, inner)
-            table[i, 8:] = distinct.index(held_as[i]), self._sums
-            if held_as[i].split:
-                split += count
-                self._sums += count * SUMS_OF_PART * held_as[i].rows
-            pieces.append(np.stack([np.full(count, i), np.arange(count)], axis=1))
-        return np.concatenate(pieces).astype(np.int32), split, distinct
-
-
-def functions(rule: Rule | None) -> tuple[Any, Any]:
-    return (None, None) if rule is None else bound(rule)
-
-
-def kind(rule: Rule | None) -> tuple[str | None, str | None]:
-    return (None, None) if rule is None else (rule.direction, rule.second_moment)
 
 
 class Steps:
