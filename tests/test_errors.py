@@ -8,19 +8,22 @@ from typing import Any
 
 import pytest
 import torch
-from cases import OPTIMIZERS, typical
+from cases import FIXED_RADIUS, REPRESENTATIVES, known, least, moment_of, typical
 from oracles.tolerance import assert_same
 from stepping import assert_unchanged, make, random, random_grads, snapshot, take_steps
 from torch import Tensor
 from torch.optim import Optimizer
 
-each = pytest.mark.parametrize("name", OPTIMIZERS)
-ADAM_LIKE = [name for name in OPTIMIZERS if name != "SGDMRT"]
+each = pytest.mark.parametrize("name", REPRESENTATIVES)
 nan = float("nan")
 
 
 def several_good() -> list[Tensor]:
     return [random(6, 5, seed=1), random(4, 3, 3, 3, seed=2), random(7, seed=3)]
+
+
+def grads_of(params: list[Tensor]) -> list[Tensor]:
+    return [random_grads(p.shape, 1, seed=100 * i)[0] for i, p in enumerate(params)]
 
 
 def assert_construction_refused(
@@ -30,7 +33,7 @@ def assert_construction_refused(
     good = several_good()
     kept = [p.clone() for p in good]
     with pytest.raises(error, match=match):
-        make(name, [*good, *bad], backend, **hyper)
+        make(name, [*good, *bad], backend, **{**least(name), **hyper})
     for p, before in zip(good, kept, strict=True):
         assert_same(p, before)
 
@@ -86,13 +89,48 @@ SGD_VALUES = [
     ({"momentum": nan}, ValueError, "momentum must"),
     ({"dampening": nan}, ValueError, "dampening must"),
     ({"momentum": None}, TypeError, "momentum must be a number"),
+    ({"eps": -1e-8}, ValueError, "eps must"),
 ]
-VALUES = [
-    *((name, *value) for name in OPTIMIZERS for value in COMMON_VALUES),
-    *((name, *value) for name in ADAM_LIKE for value in ADAM_VALUES),
+PROJECTED_VALUES = [
+    ({"delta": -0.1}, ValueError, "delta must be at least 0"),
+    ({"delta": nan}, ValueError, "delta must"),
+    ({"delta": "0.1"}, TypeError, "delta must be a number"),
+    ({"wd_ratio": -1.0}, ValueError, "wd_ratio must be at least 0"),
+    ({"decision": "row"}, ValueError, 'decision must be "tensor" or "filter", not \'row\''),
+]
+ROTATIONAL_VALUES = [
+    ({"rotational_eps": -1e-8}, ValueError, "rotational_eps must be at least 0"),
+    ({"rotational_eps": None}, TypeError, "rotational_eps must be a number"),
+    ({"update_norm_decay_factor": 1.0}, ValueError, "update_norm_decay_factor must .* below 1"),
+    ({"update_norm_decay_factor": -0.1}, ValueError, "update_norm_decay_factor must"),
+]
+OWN_VALUES = [
     *(("AdamG", *value) for value in ADAMG_VALUES),
-    *(("SGDMRT", *value) for value in SGD_VALUES),
+    *((name, *value) for name in ("AdamP", "SGDP") for value in PROJECTED_VALUES),
+    # Its weight decay is divided by 1 - momentum.
+    ("SGDP", {"momentum": 1.0}, ValueError, "momentum must be at least 0 and below 1"),
+    ("NormAdamW", {"radius": 0}, ValueError, "radius must be above 0"),
+    ("NormAdamW", {"radius": -1.0}, ValueError, "radius must"),
+    ("NormAdamW", {"radius": nan}, ValueError, "radius must"),
+    ("NormAdamW", {"radius": None}, TypeError, "radius must be a number"),
+    ("NormAdamW", {"radius": "mean"}, ValueError, 'radius must be "init", "sqrt_dim" or a'),
+    ("NormAdamW", {"tangent": "no"}, TypeError, "tangent must be a number, not 'no'"),
+    *(
+        (name, *value)
+        for name in ("RotationalAdamW", "RotationalSGDM", "RotationalLion")
+        for value in ROTATIONAL_VALUES
+    ),
+    ("LARS", {"trust_coefficient": -1e-3}, ValueError, "trust_coefficient must be at least 0"),
+    ("LARS", {"trust_coefficient": nan}, ValueError, "trust_coefficient must"),
 ]
+HOW = ("backend", "fused")
+VALUES = [
+    *((name, *value) for name in REPRESENTATIVES for value in COMMON_VALUES),
+    *((name, *value) for name in ("AdamSRT", "LAMB", "RotationalLion") for value in ADAM_VALUES),
+    *((name, *value) for name in ("SGDMRT", "LARS") for value in SGD_VALUES),
+    *OWN_VALUES,
+]
+VALUES = [v for v in VALUES if len(known(v[0], **v[1])) == len(v[1].keys() - HOW)]
 
 
 @pytest.mark.parametrize(("name", "values", "error", "match"), VALUES)
@@ -111,7 +149,7 @@ def test_values_out_of_range_in_the_last_group(
     good = several_good()
     kept = [p.clone() for p in good]
     with pytest.raises(error, match=match):
-        make(name, [{"params": good[:2]}, {"params": good[2:], **values}])
+        make(name, [{"params": good[:2]}, {"params": good[2:], **values}], **least(name))
     for p, before in zip(good, kept, strict=True):
         assert_same(p, before)
 
@@ -139,12 +177,43 @@ def test_parameters_of_a_wrong_kind(
     assert_construction_refused(name, [bad()], backend, error, match)
 
 
+def with_a_row(value: float) -> Tensor:
+    p = random(4, 5, seed=4)
+    p[2] = value
+    return p
+
+
+@pytest.mark.parametrize("value", [0.0, nan])
+@pytest.mark.parametrize("name", FIXED_RADIUS)
+def test_segments_without_a_direction(name: str, value: float, backend: str) -> None:
+    match = r"parameter 3 .*has a segment of norm 0 \(or NaN\).*channel_dims=None"
+    by_rows = {"channel_dims": (0,)}
+    assert_construction_refused(name, [with_a_row(value)], backend, ValueError, match, **by_rows)
+
+
+@pytest.mark.parametrize("name", ["RotationalAdamW", "RotationalSGDM", "RotationalLion"])
+def test_segments_of_which_centring_leaves_nothing(name: str, backend: str) -> None:
+    match = "parameter 3 .*segment of equal elements.*zero_mean=False"
+    bad = with_a_row(0.1)
+    assert_construction_refused(name, [bad], backend, ValueError, match)
+    make(name, [bad], backend, zero_mean=False, **least(name))
+    # Which is not centred either.
+    make(name, [bad], backend, **{**least(name), "weight_decay": 0.0})
+
+
+@pytest.mark.parametrize("name", FIXED_RADIUS)
+def test_weights_that_are_not_there_have_no_norm(name: str) -> None:
+    bad = [torch.empty(4, 5, device="meta")]
+    match = "parameter 3 .*meta device, where there is nothing to normalize"
+    assert_construction_refused(name, bad, None, RuntimeError, match)
+
+
 @each
 def test_things_that_are_no_parameters(name: str, backend: str) -> None:
     assert_construction_refused(name, ["weight"], backend, TypeError, "Tensor")
     assert_construction_refused(name, [None], backend, TypeError, "Tensor")
     with pytest.raises(TypeError):
-        make(name, random(3, 4, seed=1), backend)
+        make(name, random(3, 4, seed=1), backend, **least(name))
     leaf = random(3, 4, seed=1).requires_grad_()
     assert_construction_refused(name, [leaf * 2], backend, ValueError, "leaf")
 
@@ -152,7 +221,7 @@ def test_things_that_are_no_parameters(name: str, backend: str) -> None:
 @each
 def test_no_parameters_at_all(name: str, backend: str) -> None:
     with pytest.raises(ValueError, match="empty"):
-        make(name, [], backend)
+        make(name, [], backend, **least(name))
 
 
 @each
@@ -162,9 +231,9 @@ def test_a_parameter_listed_twice(name: str, backend: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match="twice"):
-            make(name, [*good, good[0]], backend)
+            make(name, [*good, good[0]], backend, **least(name))
         with pytest.raises(ValueError, match="more than one parameter group"):
-            make(name, [{"params": good}, {"params": [good[0]]}], backend)
+            make(name, [{"params": good}, {"params": [good[0]]}], backend, **least(name))
     for p, before in zip(good, kept, strict=True):
         assert_same(p, before)
 
@@ -257,7 +326,7 @@ def test_bad_gradients(
 ) -> None:
     params = [*several_good(), random(5, 5, seed=4)]
     optimizer = make(name, params, backend, **typical(name))
-    grads = [random_grads(p.shape, 1, seed=100 * i)[0] for i, p in enumerate(params)]
+    grads = grads_of(params)
     take_steps(optimizer, params, [grads] * steps_before)
     for p, g in zip(params, grads, strict=True):
         p.grad = g
@@ -317,7 +386,7 @@ def test_two_parameters_on_one_storage(name: str, backend: str) -> None:
     """Tied after construction, as `b.data = a.data` does."""
     params = [*several_good(), random(6, 5, seed=7)]
     optimizer = make(name, params, backend, **typical(name))
-    take_steps(optimizer, params, [[torch.ones_like(p) for p in params]])
+    take_steps(optimizer, params, [grads_of(params)])
     own = params[-1].detach().clone()
     params[-1].data = params[0].data
 
@@ -331,7 +400,7 @@ def test_two_parameters_on_one_storage(name: str, backend: str) -> None:
 def test_state_that_overlaps(name: str, backend: str) -> None:
     params = [random(6, 5, seed=1), random(7, seed=2), random(6, 5, seed=3)]
     optimizer = make(name, params, backend, **typical(name))
-    take_steps(optimizer, params, [[torch.ones_like(p) for p in params]])
+    take_steps(optimizer, params, [grads_of(params)])
     key = moment_of(name)
     own = optimizer.state[params[2]][key]
     for other in (optimizer.state[params[0]][key], params[0].data):
@@ -358,12 +427,12 @@ def test_a_gradient_shared_by_two_parameters_is_welcome(name: str, backend: str)
 def test_a_gradient_that_overlaps_another_parameter(name: str, backend: str) -> None:
     params = [random(6, 5, seed=1), random(7, seed=2), random(6, 5, seed=3)]
     optimizer = make(name, params, backend, **typical(name))
-    for p in params:
-        p.grad = torch.ones_like(p)
+    for p, g in zip(params, grads_of(params), strict=True):
+        p.grad = g
     params[2].grad = params[0].detach()
 
     def undo() -> None:
-        params[2].grad = torch.ones(6, 5)
+        params[2].grad = random(6, 5, seed=9)
 
     assert_step_refused(optimizer, RuntimeError, "gradient of .* overlaps", undo)
 
@@ -372,7 +441,7 @@ def test_a_gradient_that_overlaps_another_parameter(name: str, backend: str) -> 
 def test_state_on_another_device(name: str, backend: str) -> None:
     params = several_good()
     optimizer = make(name, params, backend, **typical(name))
-    take_steps(optimizer, params, [[torch.ones_like(p) for p in params]])
+    take_steps(optimizer, params, [grads_of(params)])
     state = optimizer.state[params[-1]]
     key = moment_of(name)
     own = state[key]
