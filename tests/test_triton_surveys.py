@@ -39,7 +39,7 @@ def of_everything(whole, peak, h):
 
 
 def of_the_loudest(whole, peak, h):
-    return h.own.factor * peak
+    return 0.01 * h.own.factor * peak
 
 
 def with_moments(gram, s, h):
