@@ -96,10 +96,10 @@ weight, gradients = functools.cache(random), functools.cache(random_grads)
 
 def of_kind(name: str, kind: Kind) -> dict[str, Any]:
     """Arguments for such tensors, where the optimizer takes them. Centred segments of two elements
-    cannot turn: what Rotational would take for the direction is rounding."""
+    cannot turn, and of a few more little may be left: what Rotational would turn by is rounding."""
     shape, dims = kind
     inside = math.prod(n for d, n in enumerate(shape) if dims is not None and d not in dims)
-    return known(name, channel_dims=dims, **({"zero_mean": False} if inside == 2 else {}))
+    return known(name, channel_dims=dims, **({"zero_mean": False} if inside <= 4 else {}))
 
 
 class Run:
