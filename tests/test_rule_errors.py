@@ -69,7 +69,7 @@ def uses_own(gram, s, h):
 
 
 def of_mean(gram, s, h):
-    return Update(s=s, a_w=1.0, a_x=0.0, a_1=gram.sx / h.dim)
+    return Update(s=s, a_w=gram.sx / h.dim, a_x=0.0)
 
 
 def of_radius(gram, s, h):
