@@ -236,7 +236,7 @@ def no_such_hyper(gram, s, h):
 
 
 def unmeasured(gram, s, h):
-    """gram has wg only where direction="""
+    """gram has wg only where direction is"""
     return Update(s=gram.wg, a_w=1.0, a_x=0.0)
 
 
@@ -389,12 +389,12 @@ def incomplete(gram, s, h):
 
 
 def a_h(gram, s, h):
-    """Update has a_h only where direction="""
+    """Update has a_h only where direction is"""
     return Update(s=s, a_w=1.0, a_x=0.0, a_h=0.0)
 
 
 def b_h(gram, s, h):
-    """Update has b_h only where direction="""
+    """Update has b_h only where direction is"""
     return Update(s=s, a_w=1.0, a_x=0.0, b_h=0.0)
 
 

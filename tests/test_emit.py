@@ -19,7 +19,7 @@ def test_the_header_is_what_the_rules_say() -> None:
 
 
 def emitted(step: Step, land: Land | None = None) -> list[str]:
-    return emit.Emitter(parse(Rule("mine", step, land))[-1]).function().splitlines()
+    return emit.Emitter(parse(Rule("mine", step, land))[-1], ()).function().splitlines()
 
 
 def names_and_comments(gram: Gram, s: Scalar, h: Hyper) -> Update:
@@ -73,6 +73,42 @@ def test_arguments_go_by_position() -> None:
         "    [[maybe_unused]] const Update<T>& old,",
         "    [[maybe_unused]] const Hyper<T>& numbers) {",
     ]
+
+
+def peak(gram, h):
+    share = gram.wg / gram.ww
+    return where(share > h.own.floor, share, h.own.other)
+
+
+def verdict(whole, most, h):
+    return most / whole.gg
+
+
+def test_a_survey_returns_numbers() -> None:
+    own = ("other", "floor")
+    rule = Rule("mine", names_of_its_own, peak=peak, verdict=verdict, own=own)
+    functions = [emit.Emitter(parsed, own).function() for parsed in parse(rule)]
+    assert functions[1].splitlines()[1:] == [
+        "SPHERE_INLINE T peak(",
+        "    [[maybe_unused]] const Gram<T>& gram,",
+        "    [[maybe_unused]] const Hyper<T>& h) {",
+        "  const auto share = gram.wg / gram.ww;",
+        "  return where(share > h.own[1], share, h.own[0]);",
+        "}",
+    ]
+    assert functions[2].splitlines()[2:4] == [
+        "    [[maybe_unused]] const Gram<T>& whole,",
+        "    [[maybe_unused]] T most,",
+    ]
+
+
+def test_a_function_reads_its_own_hyperparameters_by_place() -> None:
+    rules = [
+        Rule("mine", names_of_its_own, peak=peak, verdict=verdict, own=own)
+        for own in (("other", "floor"), ("floor", "other"))
+    ]
+    with pytest.raises(RuleError, match="rules whose `own` differ share peak, which reads it"):
+        emit.header(tuple(rules))
 
 
 def power(gram, s, h):

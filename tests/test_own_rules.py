@@ -220,6 +220,121 @@ def test_a_second_moment_per_element(
     assert error(optimizer.state[w]["exp_avg"], m) <= EXACT
 
 
+def without_mean(gram, s, h):
+    """A step of the buffer less its mean, lr |w| long but for that."""
+    size = h.lr * sqrt(gram.ww) / sqrt(gram.xx)
+    return Update(s=s, a_w=1.0, a_x=-size, a_1=size * gram.sx / h.dim)
+
+
+class WithoutMean(sf.SGDMRT):
+    rule = Rule("mean", without_mean, direction="nesterov", second_moment=None)
+
+
+def along_signs(gram, s, h):
+    return Update(s=s + gram.xx, a_w=1.0, a_x=-h.lr)
+
+
+def back_to_radius(gram, y, u, h):
+    scale = gram.radius / sqrt(y.yy)
+    return Update(s=u.s, a_w=scale * u.a_w, a_x=scale * u.a_x)
+
+
+class AlongSigns(sf.RotationalLion):
+    rule = Rule(
+        "signs",
+        along_signs,
+        land=back_to_radius,
+        direction="sign",
+        second_moment=None,
+        segment_state="moved",
+        keeps_radius=True,
+    )
+
+
+def squared_cosine(gram, h):
+    return gram.wg * gram.wg / (gram.ww * gram.gg)
+
+
+def how_careful(whole, most, h):
+    of_all = whole.wg * whole.wg / (whole.ww * whole.gg)
+    return where(most < h.own.floor, 1.0, where(of_all < h.own.floor, 2.0, 0.0))
+
+
+def careful(gram, s, h):
+    ratio = where(h.verdict > 0, sqrt(gram.ww) / sqrt(gram.xx), 1.0)
+    return Update(s=s, a_w=1.0, a_x=-h.lr * ratio)
+
+
+class Careful(sf.SGDMRT):
+    """Steps lr |w| long, of filters or of the tensor, whichever are orthogonal to the gradient."""
+
+    rule = Rule(
+        "careful",
+        careful,
+        second_moment=None,
+        peak=squared_cosine,
+        verdict=how_careful,
+        own=("floor",),
+    )
+
+
+each_shape = pytest.mark.parametrize("shape", [(5, 9), (2, 2100)], ids=str)
+
+
+@each_shape
+def test_a_direction_of_momentum(shape: tuple[int, int], open_backend: str) -> None:
+    w0, *grads = (random(*shape, seed=i, dtype=torch.float64) for i in range(4))
+    w, expected, b = w0.clone(), w0.clone(), torch.zeros_like(w0)
+    optimizer = WithoutMean([w], lr=0.1, momentum=0.9, backend=open_backend)
+    for g in grads:
+        w.grad = g
+        optimizer.step()
+        b = 0.9 * b + g
+        length = 0.1 * expected.norm(dim=1, keepdim=True) / b.norm(dim=1, keepdim=True)
+        expected = expected - length * (b - b.mean(dim=1, keepdim=True))
+    assert error(w, expected) <= EXACT
+    assert error(optimizer.state[w]["momentum_buffer"], b) <= EXACT
+
+
+@each_shape
+def test_signs_a_radius_and_a_state(shape: tuple[int, int], open_backend: str) -> None:
+    w0, *grads = (random(*shape, seed=i, dtype=torch.float64) for i in range(4))
+    w, expected, m = w0.clone(), w0.clone(), torch.zeros_like(w0)
+    radius = w0.norm(dim=1, keepdim=True)
+    hyper = {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.1, "zero_mean": False}
+    optimizer = AlongSigns([w], backend=open_backend, **hyper)
+    for g in grads:
+        w.grad = g
+        optimizer.step()
+        there = expected - 0.1 * (0.8 * m + (1 - 0.8) * g).sign()
+        m = 0.9 * m + (1 - 0.9) * g
+        expected = radius * there / there.norm(dim=1, keepdim=True)
+    state = optimizer.state[w]
+    assert error(w, expected) <= EXACT
+    assert error(state["exp_avg"], m) <= EXACT
+    assert error(state["radius"], radius) <= EXACT
+    assert bool((state["moved"] == 3 * shape[1]).all())
+
+
+@pytest.mark.parametrize("verdict", [0, 1, 2])
+@each_shape
+def test_a_verdict_on_the_tensor(shape: tuple[int, int], verdict: int, open_backend: str) -> None:
+    w, g = (random(*shape, seed=i, dtype=torch.float64) for i in range(2))
+    g[0] += w[0]  # so that the filters are not alike
+    most, of_all = (
+        ((w * g).sum(d, True) ** 2 / ((w * w).sum(d, True) * (g * g).sum(d, True))).max()
+        for d in (1, (0, 1))
+    )
+    assert of_all < most
+    floor = float({0: of_all / 2, 1: most * 2, 2: (of_all + most) / 2}[verdict])
+    segment = (0, 1) if verdict == 2 else 1
+    ratio = w.norm(dim=segment, keepdim=True) / g.norm(dim=segment, keepdim=True)
+    expected = w - 0.1 * g * (ratio if verdict else 1.0)
+    w.grad = g
+    Careful([w], lr=0.1, floor=floor, backend=open_backend).step()
+    assert error(w, expected) <= EXACT
+
+
 def test_adams_direction_needs_a_class_that_counts_steps() -> None:
     class Uncounted(sf.SGDMRT):
         rule = Rule("trust", trust_ratio, direction="adam", second_moment="element")

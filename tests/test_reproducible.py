@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import REPRESENTATIVES, typical
+from cases import REPRESENTATIVES, known, typical
 from layouts import channels_last, permuted
 from oracles.tolerance import assert_same
 from stepping import make, random, random_grads, take_steps
@@ -115,7 +115,8 @@ def test_whatever_the_segments_beside(name: str, native: str) -> None:
     shape = (37, 27)
     w, grads = random(*shape, seed=1), random_grads(shape, 3)
     params = [w.clone(), w[5:].clone(), w[36:].clone()]
-    optimizer = make(name, params, native, **typical(name))
+    hyper = {**typical(name), **known(name, decision="filter")}  # or all filters decide for each
+    optimizer = make(name, params, native, **hyper)
     take_steps(optimizer, params, [[g, g[5:].clone(), g[36:].clone()] for g in grads])
     assert_same(params[1], params[0][5:])
     assert_same(params[2], params[0][36:])

@@ -12,7 +12,7 @@ import pytest
 
 from sphere_fused.check import RuleError, check
 from sphere_fused.optim import RULES
-from sphere_fused.rule import Rule, Update, where
+from sphere_fused.rule import Rule, Update, maximum, sqrt, where
 
 
 def step(gram, s, h):
@@ -30,6 +30,10 @@ def everything(products, v, numbers, /):
 
 def land(gram, y, u, h):
     return Update(s=u.s, a_w=u.a_w, a_x=u.a_x, b_x=y.wy)
+
+
+def land_on_the_line(gram, y, u, h):
+    return Update(s=u.s, a_w=u.a_w, a_x=u.a_x, a_1=y.wy)
 
 
 def lands_nowhere(gram, y, u, h):
@@ -62,6 +66,45 @@ def changes_s(gram, s, h):
 
 def uses_own(gram, s, h):
     return Update(s=s, a_w=h.own.radius, a_x=0.0)
+
+
+def of_mean(gram, s, h):
+    return Update(s=s, a_w=gram.sx / h.dim, a_x=0.0)
+
+
+def of_radius(gram, s, h):
+    return Update(s=s, a_w=gram.radius / sqrt(gram.ww), a_x=0.0)
+
+
+def by_verdict(gram, s, h):
+    return Update(s=s, a_w=h.verdict, a_x=0.0)
+
+
+def peak(gram, h):
+    """A product of what is known before x, by a name."""
+    share = gram.wg / sqrt(gram.ww * gram.gg)
+    return maximum(share, -share)
+
+
+def verdict(whole, most, h):
+    return where(most < h.own.floor, whole.ww, 2.0)
+
+
+def too_early(gram, h):
+    return gram.wx
+
+
+def compared(gram, h):
+    return gram.wg > 0
+
+
+def unended(gram, h):
+    share = gram.wg
+    share = share / gram.ww
+
+
+def surveying(peak: Any, verdict: Any, own: tuple[str, ...] = ("floor",)) -> Rule:
+    return Rule("mine", step, peak=peak, verdict=verdict, own=own)
 
 
 def tangential(gram, s, h):
@@ -114,15 +157,29 @@ BAD = [
     (Rule("mine", step, step), r"it must have 4 arguments, as land\(gram, y, u, h\), not 3"),
     (Rule("mine", step, lands_nowhere), "y has no gg: it has yy, wy, xy"),
     (Rule("mine", step, lands_radially), "u has no radial: it has s, a_w, a_x, b_w, b_x"),
-    (Rule("mine", step, lands_halfway), 'Update has a_h only where direction="previous"'),
+    (Rule("mine", step, lands_halfway), 'Update has a_h only where direction is "previous"'),
     (Rule("mine", step, whole_landing), "y is all the products of the new point: name one, y.yy"),
     (Rule("mine", step, whole_update), "u is all the coefficients: name one, u.s"),
     (Rule("mine", tangential), "gram has hh only where"),
     (Rule("mine", tangential, **ADAM), "gram has hh only where"),
     (Rule("mine", step, land, "previous"), 'whose direction is "previous" has no land'),
-    (Rule("mine", uses_s, second_moment=None), 'only where second_moment="segment": hand it on'),
+    (Rule("mine", uses_s, second_moment=None), 'only where second_moment="segment", or with a segment_state: hand it on, s=s'),
     (Rule("mine", changes_s, **ADAM), "the second moment is not the rule's: hand s on"),
     (Rule("mine", uses_own, own=("floor",)), "h.own has no radius: declare it"),
+    (Rule("mine", step, land, "sign"), 'b_x only where direction is "moment" or "previous"'),
+    (Rule("mine", of_mean), 'gram has sx only where direction is "adam" or "nesterov" or "sign"'),
+    (Rule("mine", step, land_on_the_line), 'a_1 only where direction is "adam" or "nesterov"'),
+    (Rule("mine", of_radius), "gram has radius only where keeps_radius=True"),
+    (Rule("mine", by_verdict), "h has verdict only where the rule has a verdict"),
+    (Rule("mine", step, peak=peak), "peak and verdict go together: give both or neither"),
+    (Rule("mine", step, verdict=verdict), "peak and verdict go together: give both or neither"),
+    (surveying(step, verdict), r"it must have 2 arguments, as peak\(gram, h\), not 3"),
+    (surveying(peak, peak), r"it must have 3 arguments, as verdict\(whole, peak, h\), not 2"),
+    (surveying(too_early, verdict), "gram has wx only where x is known, which is later"),
+    (surveying(peak, verdict, own=()), "h.own has no floor: declare it"),
+    (surveying(compared, verdict), "`gram.wg > 0` is a condition: use where"),
+    (surveying(unended, verdict), "it must end in return"),
+    (Rule("mine", step, segment_state="q"), "leave segment_state out"),
     (Rule("", step), "its name must be a str that is not empty, not ''"),
     (Rule(None, step), "its name must be a str that is not empty, not None"),
     (Rule("mine", step, direction="next"), "direction must be .*, not 'next'"),
@@ -165,7 +222,11 @@ GOOD = [
     *RULES,
     Rule("mine", step, land),
     Rule("mine", step, land, second_moment=None),
-    Rule("mine", step, land, **ADAM),
+    Rule("mine", step, land_on_the_line, **ADAM),
+    Rule("mine", step, land_on_the_line, "nesterov"),
+    Rule("mine", of_mean, direction="sign", second_moment=None, segment_state="q"),
+    Rule("mine", of_radius, keeps_radius=True),
+    Rule("mine", by_verdict, peak=peak, verdict=verdict, own=("floor",)),
     Rule("mine", everything, own=("floor",)),
     Rule("mine", tangential, direction="previous"),
     Rule("mine", changes_s, second_moment=None),

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from cases import OPTIMIZERS, typical
+from cases import OPTIMIZERS, least, moment_of, typical
 from oracles.tolerance import assert_close_to_oracle, assert_same
 from stepping import make, random, random_grads, take_steps
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler, swa_utils
 
-each = pytest.mark.parametrize("name", OPTIMIZERS)
+# With betas and with momentum, averaged with both betas or one after the other.
+each = pytest.mark.parametrize("name", ["AdamSRT", "SGDP", "RotationalLion"])
 SHAPES = [(6, 5), (4, 3, 3, 3)]
 STEPS = 6
 
@@ -89,7 +90,7 @@ def values_of(optimizer: Optimizer) -> list[dict[str, Any]]:
 def values_of_torch(name: str, scheduler: str, as_tensor: bool) -> list[list[dict[str, Any]]]:
     """What `scheduler` makes of a torch.optim optimizer's groups, step by step."""
     hyper = {k: v for k, v in typical(name).items() if k in ("betas", "momentum")}
-    kind = torch.optim.SGD if name == "SGDMRT" else torch.optim.Adam
+    kind = torch.optim.Adam if moment_of(name) == "exp_avg" else torch.optim.SGD
     optimizer = kind(groups_of(weights(), as_tensor), **hyper)
     schedule = SCHEDULERS[scheduler](optimizer)
     values = []
@@ -125,7 +126,7 @@ def test_schedulers(name: str, scheduler: str, as_tensor: bool, backend: str) ->
         assert not torch.equal(a, c)
     assert any(v[0]["lr"] != expected[0][0]["lr"] for v in expected)
     if scheduler in CYCLES_MOMENTUM:
-        key = "momentum" if name == "SGDMRT" else "betas"
+        key = "betas" if moment_of(name) == "exp_avg" else "momentum"
         assert any(v[0][key] != expected[0][0][key] for v in expected)
 
 
@@ -138,6 +139,17 @@ OTHERS: dict[str, Any] = {
     "eps": 0.2,
     "weight_decay": 0.2,
     "grad_clip": 0.5,
+    "nesterov": True,
+    "delta": 6.0,
+    "wd_ratio": 0.5,
+    "decision": "filter",
+    "radius": 2.0,
+    "tangent": True,
+    "zero_mean": False,
+    "update_norm_decay_factor": 0.5,
+    "rotational_eps": 0.2,
+    "trust_coefficient": 0.1,
+    "always_adapt": True,
     "channel_dims": (0, 1),
     "decoupled_weight_decay": True,
     "maximize": True,
@@ -148,7 +160,7 @@ OTHERS: dict[str, Any] = {
 }
 # Which of them say how a step is taken, and not what it is.
 HOW = ("capturable", "foreach", "fused", "backend")
-OVERRIDES = [(name, key) for name in OPTIMIZERS for key in make(name, weights()).defaults]
+OVERRIDES = [(name, key) for name in OPTIMIZERS for key in make(name, weights(), **least(name)).defaults]
 
 
 @pytest.mark.parametrize(("name", "key"), OVERRIDES)
@@ -168,9 +180,13 @@ def test_every_argument_may_differ_between_groups(name: str, key: str, backend: 
         assert_close_to_oracle(name, weights()[i], of_param, params[i], state, **hyper)
 
 
-@pytest.mark.parametrize(("name", "key"), [o for o in OVERRIDES if o[1] != "channel_dims"])
+# State does not fit other channel_dims, and keeps the radius that it was made with.
+FIXED = ("channel_dims", "radius")
+
+
+@pytest.mark.parametrize(("name", "key"), [o for o in OVERRIDES if o[1] not in FIXED])
 def test_every_argument_may_change_between_steps(name: str, key: str, backend: str) -> None:
-    """As in a copy, which prepares its steps anew. (State does not fit other channel_dims.)"""
+    """As in a copy, which prepares its steps anew."""
     params, grads = weights(), gradients()
     optimizer = make(name, [{"params": [p]} for p in params], backend, **typical(name))
     take_steps(optimizer, params, grads[:3])

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import REPRESENTATIVES, typical
+from cases import REPRESENTATIVES, known, typical
 from oracles.tolerance import IDENTITY, assert_close_to_oracle, assert_same, error
 from stepping import make, random
 from torch import Tensor, nn
@@ -214,7 +214,9 @@ class Recorded:
 @each
 def test_scripts(name: str, script: str, backend: str) -> None:
     model = network()
-    run = Recorded(name, model, backend)
+    # Clipped to one value, the gradients of a filter may be all alike: centred, that is rounding.
+    alike = known(name, zero_mean=False) if script == "clip-value" else {}
+    run = Recorded(name, model, backend, **alike)
     SCRIPTS[script](model, run.optimizer)
     run.check()
 
