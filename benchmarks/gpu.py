@@ -90,7 +90,7 @@ def phases(about: dict[str, Any], scratch: Path, dry_run: bool) -> list[Phase]:
         Phase("build", 200, install(TARGET), build),
         Phase("info", 30, [python, "-m", "sphere_fused", "info"]),
         Phase("tests", 200, [*tests, "not triton"], of_tests),
-        Phase("benchmark", 175, [*bench, "--json", str(scratch / "benchmark.json"), *tiny]),
+        Phase("benchmark", 200, [*bench, "--json", str(scratch / "benchmark.json"), *tiny]),
         # After the times: it compiles some 60 kernels, one after the other.
         Phase("triton", 120, [*tests, "triton"], of_tests, skip=no_triton),
         Phase(

@@ -66,11 +66,11 @@ def placements(asked: list[tuple[int, int, int, int]]) -> list[Placement]:
 #include "{POLICY}"
 using namespace sphere_fused;
 void show(int64_t outer, int64_t dim, int64_t inner, int vector) {{
-  const Tier tier = tier_of(dim, inner, 4, false, true);
-  const int threads = tier == kRows          ? threads_of(dim, 4, false)
-                      : tier == kClusterRows ? kThreads * blocks_of(dim, 4, false) : kThreads;
+  const Tier tier = dim == 1 ? kElements : tier_of(dim, inner, 4, kMoment, true);
+  const int threads = tier == kRows          ? threads_of(dim, 4, kMoment)
+                      : tier == kClusterRows ? kThreads * blocks_of(dim, 4, kMoment) : kThreads;
   printf("%d %d %ld %d %d\\n", tier, threads,
-         long(units_of(tier, outer, dim, inner, 4, vector, false)),
+         long(units_of(tier, outer, dim, inner, 4, vector, kMoment)),
          chunks_at_once(4, vector) * vector, piece_of(tier, 4));
 }}
 int main() {{

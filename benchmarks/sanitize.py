@@ -6,12 +6,10 @@ compute-sanitizer --tool memcheck python benchmarks/sanitize.py [--device cpu]
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import torch
 
-from sphere_fused import SGDMRT
-from sphere_fused.optim import OPTIMIZERS
+from sphere_fused.bench.family import MEMBERS
 
 # Shapes on every tier of csrc/cuda/policy.h, of even and odd lengths: with and without vectors.
 TILES = [(67, 1), (67, 9), (300, 27), (33, 32)]
@@ -46,22 +44,21 @@ def main() -> int:
     device = parser.parse_args().device
     torch.manual_seed(0)
     rows, columns = [*TILES, *ROWS, *OF_CLUSTERS, *LONG], [*COLUMNS, *LONG_COLUMNS]
-    for kind in OPTIMIZERS:
+    for name, member in MEMBERS.items():
         for dtype in (torch.float32, torch.bfloat16):
             groups = [
                 {"params": [parameter(s, device, dtype) for s in rows]},
                 {"params": [parameter(s, device, dtype) for s in columns], "channel_dims": (1,)},
             ]
-            hyper = {"momentum": 0.9} if kind is SGDMRT else {}
-            optimizer: Any = kind(groups, backend="native", **hyper)
+            optimizer = member.make(groups, backend="native")
             for _ in range(STEPS):
                 optimizer.step()
             for group in optimizer.param_groups:
                 for p in group["params"]:
                     if not bool(p.detach().cpu().isfinite().all()):
-                        print(f"{kind.__name__} {dtype} {tuple(p.shape)} is not finite")
+                        print(f"{name} {dtype} {tuple(p.shape)} is not finite")
                         return 1
-    print(f"{len(OPTIMIZERS)} optimizers took {STEPS} steps in each of 2 dtypes")
+    print(f"{len(MEMBERS)} optimizers took {STEPS} steps in each of 2 dtypes")
     return 0
 
 

@@ -30,7 +30,7 @@ import torch
 import triton
 
 import sphere_fused
-from sphere_fused.backends.triton import begin, kernels, steps
+from sphere_fused.backends.triton import begin, kernels, launch
 from sphere_fused.backends.triton.shapes import PART, Shape, pieces_of, shape_of
 from sphere_fused.bench import cases
 from sphere_fused.bench.cases import Case
@@ -126,7 +126,7 @@ class Work(NamedTuple):
 def work(of_tensor: tuple[int, ...], dtype: torch.dtype, at_once: int) -> Work:
     """What model.py assumes, with so many programs on the device at once."""
     elements, dim = math.prod(of_tensor), math.prod(of_tensor[1:])
-    shape: Shape = shape_of(dim, 1, 4, 16 // dtype.itemsize, holds_gradient=False)
+    shape: Shape = shape_of(dim == 1, dim, 1, 4, 16 // dtype.itemsize, "moment")
     programs = pieces_of(shape, *((1, 1, elements) if dim == 1 else (elements // dim, dim, 1)))
     chunks = 1 if shape.held else math.ceil(dim / shape.cols)
     moved = elements * (3 * dtype.itemsize + (16 if shape.single else 8))
@@ -146,13 +146,13 @@ def work(of_tensor: tuple[int, ...], dtype: torch.dtype, at_once: int) -> Work:
         programs * shape.rows * shape.cols * chunks,
         waiting,
         moved,
-        programs * steps.THREADS // 32 * instructions,
+        programs * launch.THREADS // 32 * instructions,
     )
 
 
 def most_at_once(registers: int) -> int:
     """Programs on an H100."""
-    threads = steps.THREADS
+    threads = launch.THREADS
     of_program = math.ceil(registers / 8) * 8 * threads
     fit = min(REGISTERS_OF_PROCESSOR // of_program, THREADS_OF_PROCESSOR // threads)
     return fit * model.PROCESSORS

@@ -31,10 +31,10 @@ def use(
     threads: int = 0, registers: int = 0, wide: int = 0, narrow: int = 0, chunk: int = 0
 ) -> None:
     """Have the Triton backend take those that are not 0, for arithmetic in float32."""
-    from sphere_fused.backends.triton import shapes, steps
+    from sphere_fused.backends.triton import launch, shapes
 
-    steps.THREADS = threads or steps.THREADS
-    steps.REGISTERS[4] = registers or steps.REGISTERS[4]
+    launch.THREADS = threads or launch.THREADS
+    launch.REGISTERS[4] = registers or launch.REGISTERS[4]
     for size, loads_are_wide in ((wide, True), (narrow, False)):
         sizes = shapes.SIZES[4, loads_are_wide]
         if size:  # single elements and the longest row keep their ratio to it

@@ -115,11 +115,11 @@ SPHERE_INLINE Update<T> decide(int rule, Gram<T> gram, T s, const Hyper<T>& h, M
     const bool cancels = gram.hh < gram.gg / kCancelling;
     const Tangent<T> measured = measure(radial, cancels);
     if (cancels) gram.hh = measured.hh, gram.hx = measured.hx;
-    Update<T> u = step(rule, gram, s, h);
+    Update<T> u = step<kDirection>(rule, gram, s, h);
     u.radial = radial;
     return u;
   } else {
-    const Update<T> u = step(rule, gram, s, h);
+    const Update<T> u = step<kDirection>(rule, gram, s, h);
     if (!lands(rule)) return u;
     const T from_w = u.a_w * u.a_w * gram.ww;
     const T from_x = u.a_x * u.a_x * gram.xx;
@@ -137,7 +137,7 @@ SPHERE_INLINE Update<T> decide(int rule, Gram<T> gram, T s, const Hyper<T>& h, M
     const bool cancels = !(terms - kCancelling * y.yy <= T(0));
     const Landing<T> measured = measure(u, cancels);
     if (cancels) y = measured;
-    return land(rule, gram, y, u, h);
+    return land<kDirection>(rule, gram, y, u, h);
   }
 }
 

@@ -16,10 +16,15 @@ enum DType : int8_t { kFloat32, kFloat64, kBFloat16, kFloat16 };
 // What x is; see Rule in sphere_fused/rule.py.
 enum Direction : int8_t { kMoment, kPrevious, kAdam, kNesterov, kSign, kDirections };
 
+// Whether code that is compiled for one direction steps rules of another: kNesterov's may choose
+// when it runs.
+template <Direction kCompiled, Direction kDirection>
+inline constexpr bool kServes =
+    kCompiled == kDirection || (kCompiled == kNesterov && kDirection == kSign);
+
 struct RuleInfo {
   const char* name;
   Direction direction;
-  bool decays;   // as the group says; else weight decay is the rule's own
   bool surveys;  // decides over the whole tensor first
 };
 
@@ -27,12 +32,12 @@ struct RuleInfo {
 // segment (o, i), at o*inner + i.
 struct Segments {
   void* w;
-  const void* g;  // null: nothing to do
-  void* m;        // null where no first moment is kept
-  void* v;        // second moment per element; null where none is kept
-  void* s;        // what the rule keeps per segment; null where it keeps nothing
+  const void* g;       // null: nothing to do
+  void* m;             // null where no first moment is kept
+  void* v;             // second moment per element; null where none is kept
+  void* s;             // what the rule keeps per segment; null where it keeps nothing
   const void* radius;  // the norm of each segment that the rule keeps; null where it keeps none
-  float* step;    // null where steps are not counted
+  float* step;         // null where steps are not counted
   int64_t outer, dim, inner;
   int32_t group;
   int8_t rule;  // negative: one that is not compiled in

@@ -410,61 +410,85 @@ SPHERE_INLINE Update<T> back_to_norm(
 }
 
 inline constexpr RuleInfo kRules[] = {
-    {"adam sphere_fused.optim.classic.elementwise", kAdam, true, false},
-    {"moment sphere_fused.optim.adams.adams", kMoment, true, false},
-    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamst.transport", kMoment, true, false},
-    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamsrt.rescale_and_transport", kMoment, true, false},
-    {"previous sphere_fused.optim.adamg.adamg", kPrevious, true, false},
-    {"moment sphere_fused.optim.classic.elementwise", kMoment, true, false},
-    {"moment sphere_fused.optim.classic.elementwise sphere_fused.optim.sgdmrt.transport_buffer", kMoment, true, false},
-    {"adam own decay sphere_fused.optim.adamp.projected sphere_fused.optim.adamp.cosine sphere_fused.optim.adamp.filters_or_tensor delta wd_ratio", kAdam, false, true},
-    {"adam own decay sphere_fused.optim.adamp.projected_by_filter delta wd_ratio", kAdam, false, false},
-    {"nesterov sphere_fused.optim.classic.elementwise", kNesterov, true, false},
-    {"nesterov own decay sphere_fused.optim.adamp.projected sphere_fused.optim.adamp.cosine sphere_fused.optim.adamp.filters_or_tensor delta wd_ratio", kNesterov, false, true},
-    {"nesterov own decay sphere_fused.optim.adamp.projected_by_filter delta wd_ratio", kNesterov, false, false},
-    {"adam sphere_fused.optim.adamh.adamh sphere_fused.optim.adamh.to_radius", kAdam, true, false},
-    {"adam sphere_fused.optim.normadamw.norm_adamw sphere_fused.optim.adamh.to_radius tangent", kAdam, true, false},
-    {"adam sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kAdam, true, false},
-    {"nesterov own decay sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kNesterov, false, false},
-    {"sign sphere_fused.optim.classic.elementwise", kSign, true, false},
-    {"sign sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kSign, true, false},
-    {"previous sphere_fused.optim.riemannianadam.riemannian_adam", kPrevious, true, false},
-    {"previous sphere_fused.optim.classic.torch_sgd nesterov", kPrevious, true, false},
-    {"previous sphere_fused.optim.riemanniansgd.riemannian_sgd nesterov", kPrevious, true, false},
-    {"adam own decay sphere_fused.optim.lamb.with_decay sphere_fused.optim.lamb.lamb adapts", kAdam, false, false},
-    {"previous own decay sphere_fused.optim.lars.lars adapts trust_coefficient nesterov", kPrevious, false, false},
-    {"moment sphere_fused.optim.hyperball.share_of_norm sphere_fused.optim.hyperball.back_to_norm", kMoment, true, false},
+    {"adam sphere_fused.optim.classic.elementwise", kAdam, false},
+    {"moment sphere_fused.optim.adams.adams", kMoment, false},
+    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamst.transport", kMoment, false},
+    {"moment sphere_fused.optim.adams.adams sphere_fused.optim.adamsrt.rescale_and_transport", kMoment, false},
+    {"previous sphere_fused.optim.adamg.adamg", kPrevious, false},
+    {"moment sphere_fused.optim.classic.elementwise", kMoment, false},
+    {"moment sphere_fused.optim.classic.elementwise sphere_fused.optim.sgdmrt.transport_buffer", kMoment, false},
+    {"adam own decay sphere_fused.optim.adamp.projected sphere_fused.optim.adamp.cosine sphere_fused.optim.adamp.filters_or_tensor delta wd_ratio", kAdam, true},
+    {"adam own decay sphere_fused.optim.adamp.projected_by_filter delta wd_ratio", kAdam, false},
+    {"nesterov sphere_fused.optim.classic.elementwise", kNesterov, false},
+    {"nesterov own decay sphere_fused.optim.adamp.projected sphere_fused.optim.adamp.cosine sphere_fused.optim.adamp.filters_or_tensor delta wd_ratio", kNesterov, true},
+    {"nesterov own decay sphere_fused.optim.adamp.projected_by_filter delta wd_ratio", kNesterov, false},
+    {"adam sphere_fused.optim.adamh.adamh sphere_fused.optim.adamh.to_radius", kAdam, false},
+    {"adam sphere_fused.optim.normadamw.norm_adamw sphere_fused.optim.adamh.to_radius tangent", kAdam, false},
+    {"adam sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kAdam, false},
+    {"nesterov own decay sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kNesterov, false},
+    {"sign sphere_fused.optim.classic.elementwise", kSign, false},
+    {"sign sphere_fused.optim.rotational.tangential sphere_fused.optim.rotational.rotate rate zero_mean rotational_eps", kSign, false},
+    {"previous sphere_fused.optim.riemannianadam.riemannian_adam", kPrevious, false},
+    {"previous sphere_fused.optim.classic.torch_sgd nesterov", kPrevious, false},
+    {"previous sphere_fused.optim.riemanniansgd.riemannian_sgd nesterov", kPrevious, false},
+    {"adam own decay sphere_fused.optim.lamb.with_decay sphere_fused.optim.lamb.lamb adapts", kAdam, false},
+    {"previous own decay sphere_fused.optim.lars.lars adapts trust_coefficient nesterov", kPrevious, false},
+    {"moment sphere_fused.optim.hyperball.share_of_norm sphere_fused.optim.hyperball.back_to_norm", kMoment, false},
 };
 
-template <class T>
-SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>& h) {
-  switch (rule) {
-    case 0: return elementwise(gram, s, h);
-    case 1: return adams(gram, s, h);
-    case 2: return adams(gram, s, h);
-    case 3: return adams(gram, s, h);
-    case 4: return adamg(gram, s, h);
-    case 5: return elementwise(gram, s, h);
-    case 6: return elementwise(gram, s, h);
-    case 7: return projected(gram, s, h);
-    case 8: return projected_by_filter(gram, s, h);
-    case 9: return elementwise(gram, s, h);
-    case 10: return projected(gram, s, h);
-    case 11: return projected_by_filter(gram, s, h);
-    case 12: return adamh(gram, s, h);
-    case 13: return norm_adamw(gram, s, h);
-    case 14: return tangential(gram, s, h);
-    case 15: return tangential(gram, s, h);
-    case 16: return elementwise(gram, s, h);
-    case 17: return tangential(gram, s, h);
-    case 18: return riemannian_adam(gram, s, h);
-    case 19: return torch_sgd(gram, s, h);
-    case 20: return riemannian_sgd(gram, s, h);
-    case 21: return with_decay(gram, s, h);
-    case 22: return lars(gram, s, h);
-    case 23: return share_of_norm(gram, s, h);
+template <Direction kDirection, class T>
+SPHERE_INLINE Update<T> step(int rule, const Gram<T>& gram, T s,
+                             const Hyper<T>& h) {
+  if constexpr (kServes<kDirection, kAdam>) {
+    switch (rule) {
+      case 0: return elementwise(gram, s, h);
+      case 7: return projected(gram, s, h);
+      case 8: return projected_by_filter(gram, s, h);
+      case 12: return adamh(gram, s, h);
+      case 13: return norm_adamw(gram, s, h);
+      case 14: return tangential(gram, s, h);
+      case 21: return with_decay(gram, s, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kMoment>) {
+    switch (rule) {
+      case 1: return adams(gram, s, h);
+      case 2: return adams(gram, s, h);
+      case 3: return adams(gram, s, h);
+      case 5: return elementwise(gram, s, h);
+      case 6: return elementwise(gram, s, h);
+      case 23: return share_of_norm(gram, s, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kPrevious>) {
+    switch (rule) {
+      case 4: return adamg(gram, s, h);
+      case 18: return riemannian_adam(gram, s, h);
+      case 19: return torch_sgd(gram, s, h);
+      case 20: return riemannian_sgd(gram, s, h);
+      case 22: return lars(gram, s, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kNesterov>) {
+    switch (rule) {
+      case 9: return elementwise(gram, s, h);
+      case 10: return projected(gram, s, h);
+      case 11: return projected_by_filter(gram, s, h);
+      case 15: return tangential(gram, s, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kSign>) {
+    switch (rule) {
+      case 16: return elementwise(gram, s, h);
+      case 17: return tangential(gram, s, h);
+    }
   }
   return {};
+}
+
+// Whether weight decay is applied as the group says; else it is the rule's to read.
+SPHERE_INLINE bool decays([[maybe_unused]] int rule) {
+  return rule != 7 && rule != 8 && rule != 10 && rule != 11 && rule != 15 && rule != 21 && rule != 22;
 }
 
 // Whether a rule has a second function, which must know where the step ended.
@@ -472,20 +496,34 @@ SPHERE_INLINE bool lands(int rule) {
   return rule == 2 || rule == 3 || rule == 6 || rule == 12 || rule == 13 || rule == 14 || rule == 15 || rule == 17 || rule == 21 || rule == 23;
 }
 
-template <class T>
+template <Direction kDirection, class T>
 SPHERE_INLINE Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,
                              const Update<T>& u, const Hyper<T>& h) {
-  switch (rule) {
-    case 2: return transport(gram, y, u, h);
-    case 3: return rescale_and_transport(gram, y, u, h);
-    case 6: return transport_buffer(gram, y, u, h);
-    case 12: return to_radius(gram, y, u, h);
-    case 13: return to_radius(gram, y, u, h);
-    case 14: return rotate(gram, y, u, h);
-    case 15: return rotate(gram, y, u, h);
-    case 17: return rotate(gram, y, u, h);
-    case 21: return lamb(gram, y, u, h);
-    case 23: return back_to_norm(gram, y, u, h);
+  if constexpr (kServes<kDirection, kAdam>) {
+    switch (rule) {
+      case 12: return to_radius(gram, y, u, h);
+      case 13: return to_radius(gram, y, u, h);
+      case 14: return rotate(gram, y, u, h);
+      case 21: return lamb(gram, y, u, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kMoment>) {
+    switch (rule) {
+      case 2: return transport(gram, y, u, h);
+      case 3: return rescale_and_transport(gram, y, u, h);
+      case 6: return transport_buffer(gram, y, u, h);
+      case 23: return back_to_norm(gram, y, u, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kNesterov>) {
+    switch (rule) {
+      case 15: return rotate(gram, y, u, h);
+    }
+  }
+  if constexpr (kServes<kDirection, kSign>) {
+    switch (rule) {
+      case 17: return rotate(gram, y, u, h);
+    }
   }
   return u;
 }

@@ -30,14 +30,14 @@ static_assert(elements_are_in_order(1 << 20, (1 << 12) + 1, 1 << 20));
 // The last unit has something to do, and one more would not.
 constexpr bool units_cover(int64_t outer, int64_t dim, int64_t inner, int size, int vector,
                            bool clusters = false) {
-  const Tier tier = tier_of(dim, inner, size, false, clusters);
-  const int64_t units = units_of(tier, outer, dim, inner, size, vector, false);
+  const Tier tier = dim == 1 ? kElements : tier_of(dim, inner, size, kMoment, clusters);
+  const int64_t units = units_of(tier, outer, dim, inner, size, vector, kMoment);
   if (tier == kColumns) {
     const Strip last = strip_at(units - 1, inner), beyond = strip_at(units, inner);
     return last.outer == outer - 1 && last.column < inner && last.column + kStrip >= inner &&
            beyond.outer == outer && beyond.column == 0;
   }
-  if (tier == kClusterRows) return units == outer * blocks_of(dim, size, false);
+  if (tier == kClusterRows) return units == outer * blocks_of(dim, size, kMoment);
   if (tier == kLongRows || tier == kLongColumns) {
     const int64_t each = ceil_div(dim, piece_of(tier, size));
     return each * piece_of(tier, size) >= dim && (each - 1) * piece_of(tier, size) < dim &&
@@ -45,7 +45,7 @@ constexpr bool units_cover(int64_t outer, int64_t dim, int64_t inner, int size, 
   }
   const Wide per_unit = tier == kElements   ? elements_in_turn(size, vector)
                         : tier == kTileRows ? tile_rows(dim, size)
-                                            : kThreads / threads_of(dim, size, false);
+                                            : kThreads / threads_of(dim, size, kMoment);
   return Wide(units) * per_unit >= outer && Wide(units - 1) * per_unit < outer;
 }
 static_assert(units_cover(5 * kBillion, 1, 1, 4, 4));
@@ -59,8 +59,17 @@ static_assert(units_cover(2, 5 * kBillion, 1, 4, 8));
 static_assert(units_cover(30'000, 131'072, 1, 4, 8, true));
 static_assert(units_cover(3, 70'000, 3 * kBillion, 4, 4));
 static_assert(units_cover(3 * kBillion, 2, 33, 4, 4));
-static_assert(units_of(kColumns, 1, 2, 32, 4, 4, false) == 1);
-static_assert(units_of(kColumns, 1, 2, 33, 4, 4, false) == 2);
+// Surveys leave out no row, and have enough to do in a turn.
+constexpr bool surveys_cover(int64_t outer, int64_t dim) {
+  const int64_t units = units_to_survey(outer, dim, 1), rows = rows_to_survey(dim);
+  return Wide(units) * rows >= outer && Wide(units - 1) * rows < outer &&
+         Wide(rows) * dim >= 4096 && rows % (kThreads / threads_to_survey(dim)) == 0;
+}
+static_assert(surveys_cover(3 * kBillion, 1) && surveys_cover(3 * kBillion, 9));
+static_assert(surveys_cover(50'257, 768) && surveys_cover(2, 5 * kBillion));
+static_assert(units_to_survey(2, 9, 33) == 4);
+static_assert(units_of(kColumns, 1, 2, 32, 4, 4, kMoment) == 1);
+static_assert(units_of(kColumns, 1, 2, 33, 4, 4, kMoment) == 2);
 
 // Every piece of long segments is summed once and updated once, after all of its segment.
 constexpr bool turns_are_in_order(int64_t bundles, int64_t each, int64_t blocks) {
@@ -93,7 +102,7 @@ constexpr bool shared_memory_suffices() {
 static_assert(shared_memory_suffices());
 // Tiles begin where a vector may, and no two of their elements share a place.
 constexpr bool tiles_are_laid_out(int size) {
-  for (int dim = 2; dim <= kLongestInTile; ++dim) {
+  for (int dim = 1; dim <= kLongestInTile; ++dim) {
     const int rows = tile_rows(dim, size);
     if (rows % 8 || rows == 0 || rows > kThreads || rows * dim > kTileBytes / size) return false;
   }
@@ -124,26 +133,30 @@ static_assert(chunk_is_divided(true, 4, kThreads, 7 * kBillion));
 static_assert(chunk_is_divided(false, 2, kThreads, 7 * kBillion));
 
 // Where the tiers end, which the tests of the kernels rely on.
-constexpr Tier rows_of(int64_t dim, int size = 4, bool previous = false, bool clusters = true) {
-  return tier_of(dim, 1, size, previous, clusters);
+constexpr Tier rows_of(int64_t dim, int size = 4, Direction direction = kMoment,
+                       bool clusters = true) {
+  return tier_of(dim, 1, size, direction, clusters);
 }
-static_assert(rows_of(1) == kElements && rows_of(2) == kTileRows && rows_of(32) == kTileRows);
+static_assert(rows_of(1) == kTileRows && rows_of(32) == kTileRows);
 static_assert(rows_of(33) == kRows && rows_of(8192) == kRows && rows_of(8193) == kClusterRows);
 static_assert(rows_of(65'536) == kClusterRows && rows_of(65'537) == kLongRows);
-static_assert(rows_of(8193, 4, false, false) == kLongRows);
-static_assert(rows_of(4096, 4, true) == kRows && rows_of(4097, 4, true) == kClusterRows);
-static_assert(rows_of(32'768, 4, true) == kClusterRows && rows_of(32'769, 4, true) == kLongRows);
+static_assert(rows_of(8193, 4, kMoment, false) == kLongRows);
+static_assert(rows_of(4096, 4, kPrevious) == kRows && rows_of(4097, 4, kPrevious) == kClusterRows);
+static_assert(rows_of(32'768, 4, kPrevious) == kClusterRows &&
+              rows_of(32'769, 4, kPrevious) == kLongRows);
+static_assert(rows_of(1024, 8, kAdam) == kRows && rows_of(1025, 8, kAdam) == kClusterRows);
+static_assert(rows_of(4096, 4, kAdam) == kRows && rows_of(4097, 4, kSign) == kClusterRows);
 static_assert(rows_of(2048, 8) == kRows && rows_of(2049, 8) == kClusterRows);
 static_assert(rows_of(16'384, 8) == kClusterRows && rows_of(16'385, 8) == kLongRows);
-static_assert(threads_of(33, 4, false) == 8 && threads_of(256, 4, false) == 8);
-static_assert(threads_of(257, 4, false) == 16 && threads_of(1025, 4, false) == 64);
-static_assert(threads_of(8192, 4, false) == 256 && threads_of(64, 8, false) == 8);
-static_assert(threads_of(129, 4, true) == 16 && threads_of(2048, 8, true) == 256);
-static_assert(blocks_of(8193, 4, false) == 2 && blocks_of(16'385, 4, false) == 4);
-static_assert(blocks_of(32'769, 4, false) == 8 && blocks_of(65'536, 4, false) == 8);
-static_assert(tier_of(2, 2, 4, false, true) == kColumns);
-static_assert(tier_of(256, 2, 4, false, true) == kColumns);
-static_assert(tier_of(257, 2, 4, false, true) == kLongColumns);
+static_assert(threads_of(33, 4, kMoment) == 8 && threads_of(256, 4, kMoment) == 8);
+static_assert(threads_of(257, 4, kMoment) == 16 && threads_of(1025, 4, kMoment) == 64);
+static_assert(threads_of(8192, 4, kMoment) == 256 && threads_of(64, 8, kMoment) == 8);
+static_assert(threads_of(129, 4, kPrevious) == 16 && threads_of(2048, 8, kPrevious) == 256);
+static_assert(blocks_of(8193, 4, kMoment) == 2 && blocks_of(16'385, 4, kMoment) == 4);
+static_assert(blocks_of(32'769, 4, kMoment) == 8 && blocks_of(65'536, 4, kMoment) == 8);
+static_assert(tier_of(2, 2, 4, kMoment, true) == kColumns);
+static_assert(tier_of(256, 2, 4, kMoment, true) == kColumns);
+static_assert(tier_of(257, 2, 4, kMoment, true) == kLongColumns);
 static_assert(piece_of(kLongRows, 4) == 4096 && piece_of(kLongRows, 8) == 2048);
 
 }  // namespace

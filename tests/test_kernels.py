@@ -17,7 +17,7 @@ import pytest
 from sphere_fused import plan
 
 DTYPE_SETS = 7
-DIRECTIONS = ["moment", "previous", "adam"]
+DIRECTIONS = ["moment", "previous", "adam", "nesterov"]  # which serves "sign"
 # __launch_bounds__(256, 2): two blocks share the 65,536 registers of a multiprocessor.
 MOST_REGISTERS = 65_536 // (2 * 256)
 
@@ -67,7 +67,7 @@ class Kernel(NamedTuple):
 def kernel(architecture: str, mangled: str) -> Kernel | None:
     """None for the kernel that begins a step."""
     found = re.search(
-        r"\d([a-z]+(?:_[a-z]+)*_units)ILNS_9DirectionE(\d)E(?:Lb(\d)E)?(\w+)EEvNS", mangled
+        r"\d([a-z]+(?:_[a-z]+)*_units)I(?:LNS_9DirectionE(\d)E)?(?:Lb(\d)E)?(\w+)EEvNS", mangled
     )
     if found is None:
         assert "begin_entries" in mangled, mangled
@@ -76,7 +76,7 @@ def kernel(architecture: str, mangled: str) -> Kernel | None:
     return Kernel(
         architecture,
         name,
-        DIRECTIONS[int(direction)],
+        DIRECTIONS[int(direction)] if direction else "any",
         None if vectors is None else vectors == "1",
         dtypes,
     )
@@ -104,8 +104,9 @@ def test_every_kernel_is_there_for_every_architecture() -> None:
     assert plan.compiled is not None
     built_for = re.findall(r"(\d+)\.(\d+[af]?)", plan.compiled.BUILD["CUDA"].split(", for ")[1])
     assert built_for
-    # For two directions: small segments, rows of three kinds as vectors or not, columns of two.
-    per_dtypes = 2 * (1 + 3 * 2 + 2)
+    # For every direction: small segments, rows of three kinds as vectors or not, columns of two;
+    # and surveys, the second for the directions of rules that ask for them.
+    per_dtypes = len(DIRECTIONS) * (1 + 3 * 2 + 2) + 1 + 2
     counts = Counter(k.architecture for k, _ in resources() if k)
     assert counts == {f"sm_{a}{b}": DTYPE_SETS * per_dtypes for a, b in built_for}
 
@@ -152,23 +153,30 @@ def least_wide(which: Kernel) -> tuple[int, int]:
     g = sizes.get(gradient, w)  # S5_: the same once more
     moment = max(w, 4)
     vector = 16 // min(w, g)
-    previous = which.direction == "previous"
-    held = {8: 8, 4: 16 if previous else 32}[moment]  # elements per thread, as in policy.h
-    at_once = max(32 // moment // vector, 1)  # vectors that a thread asks for
+    previous, adam = which.direction == "previous", which.direction == "adam"
+    sums_little = which.direction in ("moment", "previous")
+    held = {8: 8 if sums_little else 4, 4: 32 if which.direction == "moment" else 16}[moment]
+    at_once = max((16 if adam else 32) // moment // vector, 1)  # vectors that a thread asks for
     w, g, m = (size * vector // 16 for size in (w, g, moment))
+    v = m if adam else 0
     if which.name == "cluster_units" and int(re.sub(r"\D", "", which.architecture)) < 90:
         return 0, 0  # there are no clusters
     if which.name == "small_units":
-        # Single elements, with v, and without where the direction is the moment; and tiles.
+        # Single elements, with v, and, where the direction has none, without; and tiles.
         tile = -(-15360 // moment // (256 * vector))
-        kinds = 1 if previous else 2
-        loads = at_once * (kinds * (w + g + m) + m) + tile * (w + g + m)
-        return loads, at_once * (kinds * (w + m) + m) + tile * (w + m)
+        alone = max(32 // moment // vector, 1)
+        loads = alone * (w + g + 2 * m) + tile * (w + g + m + v)
+        stores = alone * (w + 2 * m) + tile * (w + m + v)
+        return loads + alone * (w + g + m) * (not adam), stores + alone * (w + m) * (not adam)
     if which.name == "long_row_units":
-        return 2 * at_once * (w + g + m), at_once * (w + m)  # two sweeps
+        return 2 * at_once * (w + g + m + v), at_once * (w + m + v)  # two sweeps
+    if which.name == "survey_units":
+        return at_once * (w + g), 0
+    if which.name == "survey_more_units":
+        return at_once * (w + g + m + v), 0
     chunks = held // vector
     # Every chunk; with "previous", g once more.
-    return chunks * (w + g * (1 + previous) + m), chunks * (w + m)
+    return chunks * (w + g * (1 + previous) + m + v), chunks * (w + m + v)
 
 
 def test_memory_is_moved_128_bits_at_a_time_and_nothing_spills() -> None:
@@ -181,7 +189,7 @@ def test_memory_is_moved_128_bits_at_a_time_and_nothing_spills() -> None:
         among = ("ST",) if which.name == "cluster_units" else ("LD", "ST")
         generic = [name for name in counts if name.split(".")[0] in among]
         assert not generic, (which, generic)
-        if which.vectors or which.name == "small_units":
+        if which.vectors or which.name in ("small_units", "survey_units", "survey_more_units"):
             loads, stores = least_wide(which)
             wide = dict.fromkeys(("LDG", "STG"), 0)
             for name, n in counts.items():

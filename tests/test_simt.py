@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import ALL, IDS, OPTIMIZERS, typical
+from cases import ALL, CASES, typical
 from layouts import LAYOUTS
 from oracles.tolerance import assert_close_to_oracle, assert_same
 from simt import build
@@ -33,14 +33,15 @@ DTYPE_IDS = [f"{str(w)[6:]}-{str(g)[6:]}" for w, g in DTYPES]
 # Elements of 4, 8 and 2 bytes, the last with other gradients: what threads do to each other depends
 # on nothing else of them.
 LENGTHS_OF_ELEMENTS = [0, 1, 4]
-each_length = pytest.mark.parametrize(
-    ("dtype", "grad_dtype"),
-    [DTYPES[i] for i in LENGTHS_OF_ELEMENTS],
-    ids=[DTYPE_IDS[i] for i in LENGTHS_OF_ELEMENTS],
-)
+# One of each direction, in whose kernels all others are the same but for the rule.
+DIRECTIONS = ["AdamSRT", "AdamG", "RotationalAdamW", "RotationalSGDM", "RotationalLion"]
+CORE = ["AdamS", "AdamST", "AdamSRT", "AdamG", "SGDMRT"]
+# Of the wider family, of which the CPU kernels have all, what the kernels here differ in.
+TRIED = ["typical", "nesterov", "no-eps", "no-decay", "tangent"]
+SOME = [(name, case, hyper) for name, case, hyper in ALL if name in CORE or case in TRIED]
 # Rows around every length at which something changes, which policy_test.cpp asserts: a vector;
-# tiles to 32; from 8 to 256 threads per row, which hold 32 elements each, or 16 for AdamG, or 8 of
-# float64. Then clusters.
+# tiles to 32; from 8 to 256 threads per row, which hold 32 elements each where the direction is the
+# moment, else 16, or 8 of float64. Then clusters.
 SHORT = [1, 2, 3, 4, 5, 7, 8, 9, 16, 27, 31, 32, 33, 36, 49, 63, 64, 65, 127, 128, 129, 147]
 SHORT += [255, 256, 257, 264, 511, 512, 513, 520]
 TIERS = {
@@ -103,7 +104,11 @@ def start_and_grads(
 
 
 def case_of(
-    name: str, start: list[Tensor], of_param: list[list[Tensor]], hyper: dict[str, Any], **how: Any
+    name: str,
+    start: list[Tensor],
+    of_param: Sequence[Sequence[Tensor | None]],
+    hyper: dict[str, Any],
+    **how: Any,
 ) -> Case:
     params = [w.clone() for w in start]
     for p, grads in zip(params, of_param, strict=True):
@@ -129,19 +134,21 @@ def check_every_tier(
     run_in: Run,
 ) -> None:
     shapes = [*rows(dtype), (3001,), ()]
+    if name.startswith("Rotational") and hyper.get("zero_mean", True):
+        shapes = [s for s in shapes if s[1:] != (2,)]  # which have nowhere to turn to
     start, of_param = start_and_grads(shapes, dtype, grad_dtype, steps=2)
     results = run_in(case_of(name, start, of_param, hyper))
     for w0, grads, (p, state) in zip(start, of_param, results, strict=True):
         assert_close_to_oracle(name, w0, grads, p, state, **hyper)
 
 
-@pytest.mark.parametrize(("name", "case", "hyper"), ALL, ids=IDS)
+@pytest.mark.parametrize(("name", "case", "hyper"), SOME, ids=[f"{n}-{c}" for n, c, _ in SOME])
 def test_every_tier_and_case(name: str, case: str, hyper: dict[str, Any], run_in: Run) -> None:
     check_every_tier(name, hyper, *DTYPES[0], run_in)
 
 
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES[1:], ids=DTYPE_IDS[1:])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", DIRECTIONS)
 def test_every_tier_and_dtype(
     name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run
 ) -> None:
@@ -156,7 +163,7 @@ COLUMNS += [((3, 50, 40), (0, 2)), ((2, 7, 3), (2,)), ((1, 9, 2), (1, 2)), ((4, 
 
 
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", DIRECTIONS)
 def test_columns(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run) -> None:
     for channel_dims in {dims for _, dims in COLUMNS}:
         shapes = [shape for shape, dims in COLUMNS if dims == channel_dims]
@@ -167,13 +174,15 @@ def test_columns(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in:
             assert_close_to_oracle(name, w0, grads, p, state, **hyper)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", DIRECTIONS)
 def test_layouts(name: str, run_in: Run) -> None:
     layouts = [layout for layout in LAYOUTS if layout.blocks]
     groups = {layout.channel_dims for layout in layouts}
     for channel_dims in groups:
         members = [x for x in layouts if x.channel_dims == channel_dims and 0 not in x.shape]
         hyper = {**typical(name), "channel_dims": channel_dims}
+        if name.startswith("Rotational"):
+            hyper["zero_mean"] = False  # segments of two would have nowhere to turn to
         start, of_param = start_and_grads(
             [x.shape for x in members], torch.float32, torch.float32, steps=2
         )
@@ -184,7 +193,7 @@ def test_layouts(name: str, run_in: Run) -> None:
             assert_close_to_oracle(name, w0, grads, p, state, **hyper)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", DIRECTIONS)
 def test_segments_of_a_million(name: str, run_in: Run) -> None:
     for shape, channel_dims in [
         ((2, 1_000_003), (0,)),
@@ -206,14 +215,14 @@ def assert_close(name: str, shapes: list[tuple[int, int]], dtype: torch.dtype, *
 
 
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", DIRECTIONS)
 def test_clusters(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run) -> None:
     shapes = [(3, d) for d in of(CLUSTERS, dtype)]
     assert_close(name, shapes, dtype, grad_dtype=grad_dtype, run=run_in)
 
 
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=DTYPE_IDS)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", DIRECTIONS)
 def test_long_rows(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run) -> None:
     shapes = [(3, d) for d in of(LONG, dtype)]
     how = {"grad_dtype": grad_dtype, "run": run_in, "capability": "8"}
@@ -242,13 +251,20 @@ def strips(name: str) -> Case:
     return case_of(name, start, of_param, hyper)
 
 
-# Of these, because the others are the same kernels with another rule.
-BOTH_DIRECTIONS = ["AdamSRT", "AdamG"]
+# In float32 alone those that store moments earlier or later than these.
+EACH_LENGTH = [
+    *((name, i) for name in ("AdamSRT", "AdamG") for i in LENGTHS_OF_ELEMENTS),
+    *((name, 0) for name in ("RotationalAdamW", "RotationalSGDM")),
+]
+each_length = pytest.mark.parametrize(
+    ("name", "dtype", "grad_dtype"),
+    [(name, *DTYPES[i]) for name, i in EACH_LENGTH],
+    ids=[f"{name}-{DTYPE_IDS[i]}" for name, i in EACH_LENGTH],
+)
 ANY_ORDER = [{"order": "reverse"}, {"order": "seeded"}, {"order": "seeded", "seed": 7}]
 
 
 @each_length
-@pytest.mark.parametrize("name", BOTH_DIRECTIONS)
 def test_the_order_of_threads_changes_nothing(
     name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run
 ) -> None:
@@ -259,14 +275,12 @@ def test_the_order_of_threads_changes_nothing(
 
 
 @each_length
-@pytest.mark.parametrize("name", BOTH_DIRECTIONS)
 def test_no_races(name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run) -> None:
     case = everything(name, dtype, grad_dtype)
     assert_all_same(run_in(case, "tsan"), run_in(case))
 
 
 @each_length
-@pytest.mark.parametrize("name", BOTH_DIRECTIONS)
 def test_long_rows_at_many_blocks_in_any_order_and_without_races(
     name: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run
 ) -> None:
@@ -279,7 +293,7 @@ def test_long_rows_at_many_blocks_in_any_order_and_without_races(
         assert_all_same(run_in(case, "tsan", **how), expected)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", DIRECTIONS[:-1])
 def test_columns_in_any_order_and_without_races(name: str, run_in: Run) -> None:
     expected = run_in(strips(name))
     for order in ANY_ORDER:
@@ -345,6 +359,77 @@ def test_where_the_closed_form_cancels(
         assert_close_to_oracle(name, w0, of_param, p, state, **hyper)
 
 
+@pytest.mark.parametrize("channel_dims", [(0,), (1,)], ids=["rows", "columns"])
+@pytest.mark.parametrize("name", ["NormAdamW", "RotationalSGDM"])
+def test_where_a_direction_or_its_end_cancels(
+    name: str, channel_dims: tuple[int, ...], run_in: Run
+) -> None:
+    """Every third segment lands next to 0, or its direction is a constant and the weight, which
+    rotation leaves nothing of."""
+    inside = 1 if channel_dims == (0,) else 0
+    hyper: dict[str, Any] = {"channel_dims": channel_dims, **typical(name), "lr": 0.5}
+    start, grads = [], []
+    for i, shape in enumerate(CANCELLING[channel_dims]):
+        g, other = random(*shape, seed=i), random(*shape, seed=50 + i)
+        chosen = (torch.arange(shape[1 - inside]) % 3 == 0).unsqueeze(inside)
+        w = random(*shape, seed=100 + i)
+        if name == "NormAdamW":  # whose first step has lr in every element
+            w = torch.where(chosen, 0.5 * g.sign() + 1e-3 * w, w)
+        else:
+            g = 3 + 2 * w + 1e-3 * g
+        start.append(w)
+        grads.append([torch.where(chosen, g, other)])
+    results = run_in(case_of(name, start, grads, hyper))
+    for w0, of_param, (p, state) in zip(start, grads, results, strict=True):
+        assert_close_to_oracle(name, w0, of_param, p, state, **hyper)
+
+
+SURVEYED = [
+    (name, case)
+    for name in ("AdamP", "SGDP")
+    for case in ("every-filter", "some-filters", "nothing")
+]
+
+
+def surveyed(
+    shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, grad_dtype: torch.dtype
+) -> tuple[list[Tensor], list[list[Tensor | None]]]:
+    """The last two in columns; the second has no gradient in the second step."""
+    start, of_param = start_and_grads(shapes, dtype, grad_dtype, steps=2)
+    grads: list[list[Tensor | None]] = [list(g) for g in of_param]
+    grads[1][1] = None
+    for i in (-1, -2):
+        start[i] = start[i].t().contiguous().t()
+        grads[i] = [g.t().contiguous().t() for g in of_param[i]]
+    return start, grads
+
+
+@pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES[:5:2], ids=DTYPE_IDS[:5:2])
+@pytest.mark.parametrize(("name", "case"), SURVEYED, ids=[f"{n}-{c}" for n, c in SURVEYED])
+def test_surveys(
+    name: str, case: str, dtype: torch.dtype, grad_dtype: torch.dtype, run_in: Run
+) -> None:
+    """In fewer units than a block has threads, and in more."""
+    shapes = [(7, 5), (5, 33), (300, 9), (40, 256), (3, 8200), (33,), (40, 70), (65, 300)]
+    if name == "AdamP" and case == "some-filters":
+        shapes.insert(0, (9000, 128))
+    start, of_param = surveyed(shapes, dtype, grad_dtype)
+    given = case_of(name, start, of_param, CASES[name][case])
+    for w0, grads, (p, state) in zip(start, of_param, run_in(given, blocks=3), strict=True):
+        assert_close_to_oracle(name, w0, grads, p, state, **CASES[name][case])
+
+
+@pytest.mark.parametrize("name", ["AdamP", "SGDP"])
+def test_surveys_in_any_order_and_without_races(name: str, run_in: Run) -> None:
+    shapes = [(300, 9), (5, 33), (2, 8200), (20, 70), (65, 30)]
+    start, of_param = surveyed(shapes, torch.float32, torch.float32)
+    given = case_of(name, start, of_param, CASES[name]["some-filters"])
+    expected = run_in(given)
+    for order in ANY_ORDER:
+        assert_all_same(run_in(given, blocks=3, **order), expected)
+    assert_all_same(run_in(given, "tsan", blocks=3), expected)
+
+
 @pytest.mark.parametrize("name", ["AdamSRT", "AdamG"])
 def test_groups_that_measure_beside_groups_that_do_not(name: str, run_in: Run) -> None:
     """Rows of 64, 128 and 256 threads, and more than blocks: some are a sum ahead of others."""
@@ -379,7 +464,7 @@ def test_where_a_gradient_is_nearly_radial(channel_dims: tuple[int, ...], run_in
         assert_close_to_oracle("AdamG", w0, of_param, p, state, **hyper)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", DIRECTIONS[:-1])  # the sign of NaN is 0
 def test_nan_stays_in_its_segment(name: str, run_in: Run) -> None:
     shapes = [(9, 27), (9, 100), (9, 700), (5, 2900), (3, 9000), (3, 70_000), (33,)]
     start, clean = start_and_grads(shapes, torch.float32, torch.float32, steps=2)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import ALL, IDS, OPTIMIZERS, REPRESENTATIVES, known, over, typical
+from cases import ALL, IDS, REPRESENTATIVES, known, moment_of, over, typical
 from layouts import LAYOUTS, contiguous, permuted
 from oracles import DEFAULTS
 from oracles.tolerance import assert_close_to_oracle
@@ -73,8 +73,10 @@ def test_dtypes(name: str, dtype: torch.dtype, grad_dtype: torch.dtype) -> None:
 
 @of_rules_and_dtypes
 def test_lengths_of_rows(name: str, dtype: torch.dtype) -> None:
+    # Two elements of mean 0 cannot turn: what is left of a direction is rounding.
+    lengths = LENGTHS[1:] if known(name, zero_mean=True) else LENGTHS
     # Never one: a single S can be a rounding worse than a lucky transcription.
-    start = [random(3 if n <= 1024 else 2, n, seed=n, dtype=dtype) for n in LENGTHS]
+    start = [random(3 if n <= 1024 else 2, n, seed=n, dtype=dtype) for n in lengths]
     step_all(name, start, 2, dtype, **typical(name))
 
 
@@ -316,12 +318,14 @@ def test_what_is_not_finite_stays_in_its_segment(name: str, bad: float) -> None:
     struck = [g.clone() for g in grads]
     for g in struck:
         g[2] = bad
-    for params, of_step in ((clean, grads), (dirty, struck)):
-        take_steps(make(name, params, "triton", **typical(name)), params, [of_step])
+    optimizers = [make(name, params, "triton", **typical(name)) for params in (clean, dirty)]
+    take_steps(optimizers[0], clean, [grads])
+    take_steps(optimizers[1], dirty, [struck])
     for p, q in zip(clean, dirty, strict=True):
         others = torch.arange(len(p)) != 2
         assert torch.equal(p[others], q[others])
-        assert not torch.isfinite(q[2]).all()
+        # Not of the weights: a sign is finite.
+        assert not torch.isfinite(optimizers[1].state[q][moment_of(name)][2]).all()
 
 
 @pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda f: f.__name__)

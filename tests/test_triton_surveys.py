@@ -1,4 +1,4 @@
-"""Rules that see the whole tensor first, and several rules in one optimizer, in Triton's interpreter."""
+"""Rules that see the whole tensor first, and rules side by side, in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if triton.installed():
 
 from sphere_fused.backends.triton import launch, shapes
 
-# Rows that are held, the second time as one segment; ones that are read twice; columns; one in parts;
-# filters of one element.
+# Rows that are held, the second time as one segment; ones that are read twice; columns; one in
+# parts; filters of one element.
 SHAPES = [(5, 27), (6, 28), (1, 2600), (9, 40), (1, 5000), (3, 1)]
 FACTORS = [0.9, 4.0, 4.0, 4.0, 4.0, 0.9]
 
@@ -39,7 +39,7 @@ def of_everything(whole, peak, h):
 
 
 def of_the_loudest(whole, peak, h):
-    return h.own.factor * peak
+    return 0.01 * h.own.factor * peak
 
 
 def with_moments(gram, s, h):
@@ -48,7 +48,9 @@ def with_moments(gram, s, h):
 
 def without(gram, s, h):
     a_x = 0.1 * h.verdict * gram.gg / (gram.xx + gram.sx * gram.sx)
-    return Update(s=s, a_w=1.0 + gram.wx / gram.ww, a_x=a_x, a_1=0.1 * (gram.sw + gram.wg) / gram.ww)
+    return Update(
+        s=s, a_w=1.0 + gram.wx / gram.ww, a_x=a_x, a_1=0.1 * (gram.sw + gram.wg) / gram.ww
+    )
 
 
 def point(gram, y, u, h):

@@ -41,7 +41,7 @@ SPHERE_INLINE Loaded<V> read(const Stretch<W, G>& row, int64_t i, const Hyper<T>
   Loaded<V> e{};
   e.w = load<V>(row.w + i);
   e.g = gradient(load<V>(row.g + i), e.w, h);
-  if (row.m) e.m = load<V>(row.m + i);
+  if (kDirection == kAdam || row.m) e.m = load<V>(row.m + i);
   if constexpr (kDirection == kAdam) e.v = load<V>(row.v + i);
   e.x = moments<kDirection>(e.g, e.m, e.v, h);
   return e;
@@ -52,10 +52,11 @@ SPHERE_INLINE Loaded<V> read(const Stretch<W, G>& row, int64_t i, const Hyper<T>
 template <Direction kDirection, class V, class W, class G, class T>
 SPHERE_INLINE Loaded<V> read_first(const Stretch<W, G>& row, int64_t i, const Hyper<T>& h) {
   const Loaded<V> e = read<kDirection, V>(row, i, h);
-  if constexpr (kDirection == kMoment || kDirection == kAdam) {
+  if constexpr (kDirection == kMoment) {
     if (row.m) store(row.m + i, e.m);
   }
   if constexpr (kDirection == kAdam) {
+    store(row.m + i, e.m);
     store(row.v + i, e.v);
     if (row.x) store(row.x + i, e.x);
   }
@@ -72,8 +73,8 @@ SPHERE_INLINE Loaded<V> read_again(const Stretch<W, G>& row, int64_t i, const Hy
     const V w = load<V>(row.w + i);
     if (row.x) return {w, V{}, load<V>(row.x + i), V{}, V{}};
     const V g = h.x_g == T(0) ? V{} : gradient(load<V>(row.g + i), w, h);
-    const V m = row.m ? load<V>(row.m + i) : V{};
-    return {w, g, adam_direction(g, m, load<V>(row.v + i), h), V{}, V{}};
+    const V x = adam_direction(g, load<V>(row.m + i), load<V>(row.v + i), h);
+    return {w, g, x, V{}, V{}};
   }
   return read<kDirection, V>(row, i, h);
 }

@@ -175,7 +175,7 @@ void CpuSteps::sort(const Segments* table, int64_t count, const GroupHyper* grou
     const Segments& at = table[i];
     if (!at.g || !at.on_cpu) continue;
     const double t = at.step ? *at.step + 1.0 : 0.0;
-    const bool decays = kRules[at.rule].decays;
+    const bool decays = sphere_fused::decays(at.rule);
     if (group != groups + at.group || t != last_step || decays != last_decays) {
       group = groups + at.group, last_step = t, last_decays = decays;
       hypers_.push_back(hyper_at(*group, at, t));

@@ -162,7 +162,7 @@ struct Parameter {
     const int64_t n = work.at->outer, start = first * kUnitElements;
     const int64_t stop = last * kUnitElements < n ? last * kUnitElements : n;
     const Row row(*work.at, start, stop - start);
-    const Update<T> u = step(work.at->rule, Gram<T>{}, T(0), h);
+    const Update<T> u = step<kDirection>(work.at->rule, Gram<T>{}, T(0), h);
     sweep<T>(0, row.n, [&](int64_t i, auto kind) __attribute__((always_inline)) {
       const auto e = read<kDirection, decltype(kind)>(row, i, h);
       store(row.w + i, new_weight<kDirection>(e.w, e.x, e.g, u));

@@ -56,10 +56,9 @@ __global__ void begin_entries(Table table, const __grid_constant__ Changes chang
   entry.rests = !entry.at.g || group.found_inf != 0;
   if (entry.rests) return;
   const double t = entry.at.step ? (*entry.at.step += 1) : 0.0;
-  Hyper<double> h = hyper_at(group, t);
-  h.sqrt_dim = sqrt(double(entry.at.dim));
-  entry.hyper = h;
-  entry.hyper_in_float = rounded<float>(h);
+  entry.hyper = hyper_at(group, entry.at, t);
+  entry.hyper_in_float = rounded<float>(entry.hyper);
+  entry.surveyed[0] = entry.surveyed[1] = 0;
 }
 
 // Sends what is left of the changes, as much as fits, and leaves the rest.

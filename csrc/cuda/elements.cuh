@@ -37,6 +37,21 @@ __device__ __forceinline__ Share<int64_t> one_by_one(const Group& group, int64_t
   return {group.thread, group.size(), 1, end};
 }
 
+// What a reading finds of the moments that move 4 leaves alone, and does with them.
+enum Reading : int8_t {
+  kLooks,    // finds the old ones, which stay
+  kUpdates,  // finds the old ones and stores the new
+  kUpdated   // finds the new ones
+};
+// Of a segment that is read twice, and of what is measured between. Adam's moments are stored at
+// once, so that the second reading needs no gradient. The others' takes no root to make again.
+template <Direction kDirection>
+inline constexpr Reading kFirstReading = kDirection == kAdam ? kUpdates : kLooks;
+template <Direction kDirection>
+inline constexpr Reading kReadingBetween = kDirection == kAdam ? kUpdated : kLooks;
+template <Direction kDirection>
+inline constexpr Reading kSecondReading = kDirection == kAdam ? kUpdated : kUpdates;
+
 // The elements of a parameter from number `first` on.
 template <class W, class G>
 struct Elements {
@@ -46,22 +61,26 @@ struct Elements {
   W* w;
   const G* g;
   T* m;         // null where none is kept
-  T* v;         // of every element; null where none is kept
+  T* v;         // null where none is kept
+  bool signs;   // x is the sign of what kNesterov makes
   bool packed;  // all of them lie where a vector may
 
-  __device__ Elements(const Segments& at, int64_t first, bool second_of_elements = false)
-      : w(static_cast<W*>(at.w) + first),
-        g(static_cast<const G*>(at.g) + first),
-        m(at.m ? static_cast<T*>(at.m) + first : nullptr),
-        v(second_of_elements ? static_cast<T*>(at.s) + first : nullptr),
+  // Without moments where only w and g are looked at.
+  __device__ Elements(const Entry& entry, int64_t first, bool with_moments = true)
+      : w(static_cast<W*>(entry.at.w) + first),
+        g(static_cast<const G*>(entry.at.g) + first),
+        m(with_moments && entry.at.m ? static_cast<T*>(entry.at.m) + first : nullptr),
+        v(with_moments && entry.at.v ? static_cast<T*>(entry.at.v) + first : nullptr),
+        signs(entry.direction == kSign),
         packed((reinterpret_cast<uintptr_t>(w) | reinterpret_cast<uintptr_t>(g) |
                 reinterpret_cast<uintptr_t>(m) | reinterpret_cast<uintptr_t>(v)) %
                    16 ==
                0) {}
 
-  // The first look, at `chunks` chunks from number `chunk` on: asks for all of them at once, and
-  // makes x. Moments that x is not are stored. `kWhole`: no vector lies across the end.
-  template <Direction kDirection, bool kVectors, bool kWhole, int kChunks, int kCount, class Index>
+  // Reads `chunks` chunks from number `chunk` on: asks for all of them at once, and makes x, which
+  // is 0 beyond the end. `kWhole`: no vector lies across the end.
+  template <Direction kDirection, Reading kReading, bool kVectors, bool kWhole, int kChunks,
+            int kCount, class Index>
   __device__ __forceinline__ void read(const Share<Index>& mine, Index chunk, int chunks,
                                        const Hyper<T>& h, T (*w_)[kCount], T (*x)[kCount],
                                        T (*g_)[kCount]) const {
@@ -70,14 +89,16 @@ struct Elements {
     Raw<T, kCount, kVectors> raw_m[kChunks];
     [[maybe_unused]] Raw<T, kCount, kVectors> raw_v[kChunks];
     const Index m_end = m ? mine.end : 0;
+    const bool needs_g = kReading != kUpdated || h.x_g != T(0);
+    const Index g_end = needs_g ? mine.end : 0;
     each_chunk<kVectors, kWhole, kChunks, kCount>(mine, chunk, chunks, [&](auto in_vectors, int c) {
       constexpr bool kInVectors = decltype(in_vectors)::value;
       const Index first = mine.first(chunk + c);
       ask<kInVectors>(w, first, mine.stride, mine.end, raw_w[c]);
-      ask<kInVectors>(g, first, mine.stride, mine.end, raw_g[c]);
+      ask<kInVectors>(g, first, mine.stride, g_end, raw_g[c]);
       ask<kInVectors>(m, first, mine.stride, m_end, raw_m[c]);
       if constexpr (kDirection == kAdam) {
-        ask<kInVectors>(v, first, mine.stride, mine.end, raw_v[c]);
+        ask<kInVectors>(v, first, mine.stride, mine.end, raw_v[c], 1);  // eps may be 0
       }
     });
     T m_[kChunks][kCount], v_[kChunks][kCount] = {};
@@ -91,16 +112,23 @@ struct Elements {
 #pragma unroll
       for (int k = 0; k < kCount; ++k) {
         g_[c][k] = gradient(g_[c][k], w_[c][k], h);
-        x[c][k] = moments<kDirection>(g_[c][k], m_[c][k], v_[c][k], h);
+        if constexpr (kReading == kUpdated) {
+          x[c][k] = adam_direction(g_[c][k], m_[c][k], v_[c][k], h);
+        } else {
+          x[c][k] = moments<kDirection>(g_[c][k], m_[c][k], v_[c][k], h);
+        }
+        if constexpr (kDirection == kNesterov) x[c][k] = signs ? sign(x[c][k]) : x[c][k];
       }
     }
-    if constexpr (kDirection == kAdam) {
+    if constexpr (kReading == kUpdates && !kMakesMoment<kDirection>) {
       each_chunk<kVectors, kWhole, kChunks, kCount>(
           mine, chunk, chunks, [&](auto in_vectors, int c) {
             constexpr bool kInVectors = decltype(in_vectors)::value;
             const Index first = mine.first(chunk + c);
             store<kInVectors>(m, first, mine.stride, m_end, m_[c]);
-            store<kInVectors>(v, first, mine.stride, mine.end, v_[c]);
+            if constexpr (kDirection == kAdam) {
+              store<kInVectors>(v, first, mine.stride, mine.end, v_[c]);
+            }
           });
     }
   }
@@ -133,13 +161,15 @@ struct Elements {
       for (int k = 0; k < kCount; ++k) {
         const T before = w_[c][k];
         w_[c][k] = new_weight<kDirection>(before, x[c][k], g_[c][k], u);
-        x[c][k] = new_moment<kDirection>(before, x[c][k], g_[c][k], u);
+        if constexpr (kMakesMoment<kDirection>) {
+          x[c][k] = new_moment<kDirection>(before, x[c][k], g_[c][k], u);
+        }
       }
     }
     put<kDirection, kVectors, kWhole, kChunks>(mine, chunk, chunks, w_, x);
   }
 
-  // Stores new weights, and new first moments where `read` has not.
+  // Stores new weights, and the first moments that move 4 has made.
   template <Direction kDirection, bool kVectors, bool kWhole, int kChunks, int kCount, class Index>
   __device__ __forceinline__ void put(const Share<Index>& mine, Index chunk, int chunks,
                                       T (*w_)[kCount], T (*m_)[kCount]) const {
@@ -148,7 +178,9 @@ struct Elements {
       constexpr bool kInVectors = decltype(in_vectors)::value;
       const Index first = mine.first(chunk + c);
       store<kInVectors>(w, first, mine.stride, mine.end, w_[c]);
-      if constexpr (kDirection != kAdam) store<kInVectors>(m, first, mine.stride, m_end, m_[c]);
+      if constexpr (kMakesMoment<kDirection>) {
+        store<kInVectors>(m, first, mine.stride, m_end, m_[c]);
+      }
     });
   }
 

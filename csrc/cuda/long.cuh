@@ -14,21 +14,22 @@ __device__ __forceinline__ T from_others(const T* written) {
 }
 template <class T>
 __device__ __forceinline__ Update<T> from_others(const Update<T>* u) {
-  return {from_others(&u->s),   from_others(&u->a_w),   from_others(&u->a_x),
-          from_others(&u->a_h), from_others(&u->b_w),   from_others(&u->b_x),
-          from_others(&u->b_h), from_others(&u->radial)};
+  return {from_others(&u->s),   from_others(&u->a_w), from_others(&u->a_x),
+          from_others(&u->a_h), from_others(&u->a_1), from_others(&u->b_w),
+          from_others(&u->b_x), from_others(&u->b_h), from_others(&u->radial)};
 }
 
 // A thread's share of a segment that is read more than once, kChunks chunks at a time: its
 // products.
-template <Direction kDirection, bool kVectors, int kChunks, int kCount, class W, class G, class T,
-          class Index>
+template <Direction kDirection, Reading kReading, bool kVectors, bool kWhole, int kChunks,
+          int kCount, class W, class G, class T, class Index>
 __device__ __forceinline__ Gram<double> sum_of(const Elements<W, G>& segment,
                                                const Share<Index>& mine, const Hyper<T>& h) {
   Gram<double> total{};
   for (Index chunk = 0; mine.first(chunk) < mine.end; chunk += kChunks) {
     T w[kChunks][kCount], x[kChunks][kCount], g[kChunks][kCount];
-    segment.template read<kDirection, kVectors, true, kChunks>(mine, chunk, kChunks, h, w, x, g);
+    segment.template read<kDirection, kReading, kVectors, kWhole, kChunks>(mine, chunk, kChunks, h,
+                                                                           w, x, g);
     Gram<T> part{};
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
@@ -47,7 +48,8 @@ __device__ __forceinline__ void update_of(const Elements<W, G>& segment, const S
                                           const Hyper<T>& h, const Update<T>& u) {
   for (Index chunk = 0; mine.first(chunk) < mine.end; chunk += kChunks) {
     T w[kChunks][kCount], x[kChunks][kCount], g[kChunks][kCount];
-    segment.template read<kDirection, kVectors, true, kChunks>(mine, chunk, kChunks, h, w, x, g);
+    segment.template read<kDirection, kSecondReading<kDirection>, kVectors, true, kChunks>(
+        mine, chunk, kChunks, h, w, x, g);
     segment.template write<kDirection, kVectors, true, kChunks>(mine, chunk, kChunks, u, w, x, g);
   }
 }
@@ -116,18 +118,17 @@ __device__ __forceinline__ void decide_bundle(const Entry& entry, const Bundle& 
       v[i] += from_others(sums + (p * kSlots + bundle.adds_slot()) * kSums + i);
     }
   }
-  T* const s = bundle.inside ? state_of<T>(entry.at, bundle.segment) : nullptr;
-  const T old_s = s ? *global(s) : T(0);
+  const Kept<kDirection, T> kept(entry.at, bundle.segment, bundle.inside);
   bundle.group.sum(v);
   const Gram<T> gram = rounded<T>(packed<kDirection>(v));
-  const Elements<W, G> segment(entry.at, bundle.first);
+  const Elements<W, G> segment(entry, bundle.first);
   const auto measured = [&](const auto& of, bool needed) {
     return measure<kDirection>(bundle.group, segment, bundle.whole(), h, of, needed);
   };
-  const Update<T> u = decide<kDirection>(entry.at.rule, gram, old_s, h, measured);
+  const Update<T> u = decide(entry, gram, kept, measured);
   if (bundle.slot() < 0) return;
   update[bundle.slot()] = u;
-  if (s) *global(s) = u.s;
+  if (kept.s) *global(kept.s) = u.s;
 }
 
 template <Direction kDirection, bool kVectors, class Bundle, class W, class G>
@@ -136,7 +137,7 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
   using T = Arithmetic<W>;
   constexpr Tier kTier = Bundle::kTier;
   constexpr int kCount = kTier == kLongRows ? Elements<W, G>::kVector : 1;
-  constexpr int kChunks = chunks_at_once(sizeof(T), kCount);
+  constexpr int kChunks = chunks_at_once(sizeof(T), kCount, kDirection == kAdam);
   constexpr int kPiece = piece_of(kTier, sizeof(T)), kSlots = int(segments_in_bundle(kTier));
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
@@ -146,7 +147,7 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
   const int64_t number = t.piece / each;
   const Bundle bundle(at, number);
   const int64_t before = t.piece % each * kPiece, left = at.dim - before;
-  const Elements<W, G> piece(at, bundle.first + (bundle.inside ? before * bundle.stride() : 0));
+  const Elements<W, G> piece(entry, bundle.first + (bundle.inside ? before * bundle.stride() : 0));
   const auto mine = bundle.template part<kCount>(left < kPiece ? int(left) : kPiece);
   Progress& progress = *global(exchange.progress + entry.first_bundle + number);
   auto* const update = global(
@@ -163,18 +164,22 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
     update_of<kDirection, kVectors, kChunks, kCount>(piece, mine, h, u);
     return;
   }
-  const Gram<double> gram =
-      sum<kDirection>(bundle.group, sum_of<kDirection, kVectors, kChunks, kCount>(piece, mine, h));
+  const Gram<double> gram = sum<kDirection>(
+      bundle.group, sum_of<kDirection, kFirstReading<kDirection>, kVectors, true, kChunks, kCount>(
+                        piece, mine, h));
   if (bundle.slot() >= 0) {
     double v[kProducts<kDirection>];
     unpack<kDirection>(gram, v);
     double* const own = sums + (t.piece % each * kSlots + bundle.slot()) * kSums;
 #pragma unroll
     for (int i = 0; i < kProducts<kDirection>; ++i) own[i] = v[i];
-    __threadfence();
   }
   __syncthreads();
-  const bool last = threadIdx.x == 0 && atomicAdd(&progress.summed, 1u) == unsigned(each - 1);
+  bool last = false;
+  if (threadIdx.x == 0) {
+    __threadfence();  // for all, of whom each may have stored moments
+    last = atomicAdd(&progress.summed, 1u) == unsigned(each - 1);
+  }
   if (!__syncthreads_or(last)) return;
   __threadfence();
   decide_bundle<kDirection, W, G>(entry, bundle, sums, each, update);

@@ -59,22 +59,24 @@ struct Raw<E, kCount, true> {
   __device__ __forceinline__ void pack(const E (&in)[kCount]) { memcpy(words, in, sizeof in); }
 };
 
-// Elements first, first + stride, ... of which those from `end` on are 0. Without kInVectors one by
-// one; with, they lie where a vector may, and are all before `end` or none.
+// Elements first, first + stride, ... of which those from `end` on are `beyond`. Without kInVectors
+// one by one; with, they lie where a vector may, and are all before `end` or none.
 template <bool kInVectors, int kCount, bool kVectors, class E, class Index>
 __device__ __forceinline__ void ask(const E* data, Index first, Index stride, Index end,
-                                    Raw<E, kCount, kVectors>& raw) {
+                                    Raw<E, kCount, kVectors>& raw, int beyond = 0) {
   data = global(data);
+  E at[kCount];
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) at[k] = narrowed<E>(Arithmetic<E>(beyond));
   if constexpr (kInVectors) {
     const uint4* const from = global(reinterpret_cast<const uint4*>(data + first));
+    raw.pack(at);
 #pragma unroll
-    for (int i = 0; i < raw.kWords; ++i) raw.words[i] = first < end ? from[i] : uint4{};
+    for (int i = 0; i < raw.kWords; ++i) raw.words[i] = first < end ? from[i] : raw.words[i];
   } else {
-    E at[kCount];
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      const bool inside = first + k * stride < end;
-      at[k] = inside ? data[first + k * stride] : narrowed<E>(Arithmetic<E>(0));
+      if (first + k * stride < end) at[k] = data[first + k * stride];
     }
     raw.pack(at);
   }

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "../plan.h"
+
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
 #define SPHERE_ANYWHERE __host__ __device__ constexpr
@@ -15,7 +17,7 @@
 namespace sphere_fused {
 
 enum Tier : int8_t {
-  kElements,     // segments of one element: nothing is summed
+  kElements,     // single elements: nothing is summed
   kTileRows,     // a thread per row, staged through shared memory
   kRows,         // 8 lanes of a warp up to a whole block per row, which stays in their registers
   kClusterRows,  // 2, 4 or 8 blocks per row, likewise; from compute capability 9.0 on
@@ -37,20 +39,25 @@ inline constexpr int kTileBytes = 15360;  // of each of w, x and g: all three ar
 inline constexpr int kStrip = kWarp;      // adjacent columns that one block steps
 inline constexpr int kStripRows = 256;    // of longer strips, not all are in the L2 when read again
 inline constexpr int kAskedBytes = 32;    // of each of w, g and m, by a thread at once
-inline constexpr int kPieceBytes = 64;    // of a long segment, for each thread
-inline constexpr int kSums = 6;           // most that threads form together
+inline constexpr int kAskedOfFour = 16;   // where v is read too
+inline constexpr int kAskedOfFourColumns = 12;  // whose elements each have an address of their own
+inline constexpr int kPieceBytes = 64;          // of a long segment, for each thread
+inline constexpr int kSums = 7;                 // most that threads form together
+inline constexpr int kSurveyed = 4096;          // elements of a block's turn at a survey, about
 
 // Elements that a thread holds of w and of x where rows stay in registers. `size` is that of a
-// number that arithmetic is done in, `previous` the direction, which costs registers: more elements
-// than these would spill.
-SPHERE_ANYWHERE int held_by(int size, bool previous) {
-  return size == 8 ? 8 : previous ? 16 : 32;
+// number that arithmetic is done in. The more a direction sums and reads, the fewer: others would
+// spill.
+SPHERE_ANYWHERE int held_by(int size, Direction direction) {
+  if (size == 8) return direction == kMoment || direction == kPrevious ? 8 : 4;
+  return direction == kMoment ? 32 : 16;
 }
 
 // Chunks of `vector` elements of each of w, g and m that a thread asks memory for at once: enough
 // on the way to hide that memory is far.
-SPHERE_ANYWHERE int chunks_at_once(int size, int vector) {
-  return kAskedBytes / size < vector ? 1 : kAskedBytes / size / vector;
+SPHERE_ANYWHERE int chunks_at_once(int size, int vector, bool of_four = false) {
+  const int bytes = !of_four ? kAskedBytes : vector > 1 ? kAskedOfFour : kAskedOfFourColumns;
+  return bytes / size < vector ? 1 : bytes / size / vector;
 }
 
 // Elements that a thread moves at once: 16 bytes of the narrower dtype.
@@ -63,24 +70,36 @@ SPHERE_ANYWHERE int64_t ceil_div(int64_t a, int64_t b) {
 }
 
 // Threads that share a row of kRows, and blocks that share one of kClusterRows: powers of two.
-SPHERE_ANYWHERE int threads_of(int64_t dim, int size, bool previous) {
+SPHERE_ANYWHERE int threads_of(int64_t dim, int size, Direction direction) {
   int threads = kLeastThreads;
-  while (threads < kThreads && dim > threads * held_by(size, previous)) threads *= 2;
+  while (threads < kThreads && dim > threads * held_by(size, direction)) threads *= 2;
   return threads;
 }
-SPHERE_ANYWHERE int blocks_of(int64_t dim, int size, bool previous) {
+SPHERE_ANYWHERE int blocks_of(int64_t dim, int size, Direction direction) {
   int blocks = 2;
-  while (blocks < kMostBlocks && dim > blocks * kThreads * held_by(size, previous)) blocks *= 2;
+  while (blocks < kMostBlocks && dim > blocks * kThreads * held_by(size, direction)) blocks *= 2;
   return blocks;
 }
 
-SPHERE_ANYWHERE Tier tier_of(int64_t dim, int64_t inner, int size, bool previous, bool clusters) {
-  if (dim == 1) return kElements;
+SPHERE_ANYWHERE Tier tier_of(int64_t dim, int64_t inner, int size, Direction direction,
+                             bool clusters) {
   if (inner > 1) return dim <= kStripRows ? kColumns : kLongColumns;
   if (dim <= kLongestInTile) return kTileRows;
-  const int block = kThreads * held_by(size, previous);
+  const int block = kThreads * held_by(size, direction);
   if (dim <= block) return kRows;
   return clusters && dim <= kMostBlocks * block ? kClusterRows : kLongRows;
+}
+
+// How many rows a block surveys in a turn, each with as many threads as would hold it.
+SPHERE_ANYWHERE int threads_to_survey(int64_t dim) {
+  return threads_of(dim, sizeof(float), kMoment);
+}
+SPHERE_ANYWHERE int64_t rows_to_survey(int64_t dim) {
+  const int at_once = kThreads / threads_to_survey(dim);
+  return at_once * ceil_div(kSurveyed, at_once * dim);
+}
+SPHERE_ANYWHERE int64_t units_to_survey(int64_t outer, int64_t dim, int64_t inner) {
+  return inner > 1 ? outer * ceil_div(inner, kStrip) : ceil_div(outer, rows_to_survey(dim));
 }
 
 // Elements of a block's turn at single elements.
@@ -115,16 +134,16 @@ SPHERE_ANYWHERE int64_t segments_in_bundle(Tier tier) {
 
 // How many units, each one turn of one block, a tensor is cut into.
 SPHERE_ANYWHERE int64_t units_of(Tier tier, int64_t outer, int64_t dim, int64_t inner, int size,
-                                 int vector, bool previous) {
+                                 int vector, Direction direction) {
   switch (tier) {
     case kElements:
       return ceil_div(outer, elements_in_turn(size, vector));
     case kTileRows:
       return ceil_div(outer, tile_rows(dim, size));
     case kRows:
-      return ceil_div(outer, kThreads / threads_of(dim, size, previous));
+      return ceil_div(outer, kThreads / threads_of(dim, size, direction));
     case kClusterRows:
-      return outer * blocks_of(dim, size, previous);
+      return outer * blocks_of(dim, size, direction);
     case kColumns:
       return outer * ceil_div(inner, kStrip);
     default:  // every piece is summed, and updated

@@ -84,6 +84,21 @@ struct RowGroup {
 // All threads of a block.
 struct BlockGroup : RowGroup {
   __device__ BlockGroup() : RowGroup(kThreads) { number = 0, thread = int(threadIdx.x); }
+
+  // The largest; NaN if any is. After a sum.
+  template <class T>
+  __device__ __forceinline__ T largest(T value) const {
+#pragma unroll
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      value = maximum(value, __shfl_xor_sync(0xffffffff, value, step));
+    }
+    T* const of_warps = dynamic_shared<T>();
+    if (thread % kWarp == 0) of_warps[thread / kWarp] = value;
+    __syncthreads();
+    for (int w = 0; w < kWarps; ++w) value = maximum(value, of_warps[w]);
+    __syncthreads();  // before anything else is written there
+    return value;
+  }
 };
 
 #ifdef SPHERE_CLUSTERS
@@ -153,17 +168,25 @@ struct ColumnGroup {
 
 // The products that a direction needs, as an array: what groups add, and blocks hand over.
 template <Direction kDirection>
-inline constexpr int kProducts = kDirection == kPrevious ? 6 : 4;
+inline constexpr int kProducts = kDirection == kMoment     ? 4
+                                 : kDirection == kPrevious ? 6
+                                                           : 7;
 
 template <Direction kDirection, class T>
 __device__ __forceinline__ void unpack(const Gram<T>& a, T (&v)[kProducts<kDirection>]) {
   v[0] = a.ww, v[1] = a.wx, v[2] = a.xx, v[3] = a.gg;
-  if constexpr (kDirection == kPrevious) v[4] = a.wg, v[5] = a.gx;
+  if constexpr (kDirection != kMoment) v[4] = a.wg;
+  if constexpr (kDirection == kPrevious) v[5] = a.gx;
+  if constexpr (!kMakesMoment<kDirection>) v[5] = a.sw, v[6] = a.sx;
 }
 template <Direction kDirection, class T>
 __device__ __forceinline__ Gram<T> packed(const T (&v)[kProducts<kDirection>]) {
-  if constexpr (kDirection == kPrevious) return {v[0], v[1], v[2], v[4], v[3], v[5], {}, {}};
-  else return {v[0], v[1], v[2], {}, v[3], {}, {}, {}};
+  Gram<T> a = {};
+  a.ww = v[0], a.wx = v[1], a.xx = v[2], a.gg = v[3];
+  if constexpr (kDirection != kMoment) a.wg = v[4];
+  if constexpr (kDirection == kPrevious) a.gx = v[5];
+  if constexpr (!kMakesMoment<kDirection>) a.sw = v[5], a.sx = v[6];
+  return a;
 }
 
 template <Direction kDirection, class Group, class T>

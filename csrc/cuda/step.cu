@@ -4,13 +4,14 @@
 
 #include "agent.cuh"
 #include "long.cuh"
+#include "survey.cuh"
 #include "tile.cuh"
 
 namespace sphere_fused {
 inline namespace SPHERE_ISA {
 namespace {
 
-// Segments of one element: no inner products, so nothing is shared.
+// Single elements: no inner products, so nothing is shared.
 template <Direction kDirection, class W, class G>
 __device__ __forceinline__ void step_elements(const Entry& entry, int64_t turn) {
   using T = Arithmetic<W>;
@@ -18,19 +19,23 @@ __device__ __forceinline__ void step_elements(const Entry& entry, int64_t turn) 
   constexpr int kTurn = elements_in_turn(sizeof(T), kVector), kChunks = kTurn / kThreads / kVector;
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
-  const Elements<W, G> all(at, turn * kTurn, kDirection == kAdam);
+  const Elements<W, G> all(entry, turn * kTurn);
   const int64_t left = at.outer - turn * kTurn;
   const int thread = int(threadIdx.x);
   const Share<int> mine = {thread * kVector, kThreads * kVector, 1,
                            left < kTurn ? int(left) : kTurn};
   T w[kChunks][kVector], x[kChunks][kVector], g[kChunks][kVector];
-  all.template read<kDirection, true, false, kChunks>(mine, 0, kChunks, h, w, x, g);
-  const Update<T> u = step(at.rule, Gram<T>{}, T(0), h);
+  all.template read<kDirection, kUpdates, true, false, kChunks>(mine, 0, kChunks, h, w, x, g);
+  const Update<T> u = step<kDirection>(at.rule, Gram<T>{}, T(0), h);
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) {
 #pragma unroll
     for (int k = 0; k < kVector; ++k) {
-      w[c][k] = new_weight<kDirection>(w[c][k], x[c][k], g[c][k], u);
+      const T before = w[c][k];
+      w[c][k] = new_weight<kDirection>(before, x[c][k], g[c][k], u);
+      if constexpr (kDirection == kPrevious) {
+        x[c][k] = new_moment<kDirection>(before, x[c][k], g[c][k], u);
+      }
     }
   }
   all.template put<kDirection, true, false, kChunks>(mine, 0, kChunks, w, x);
@@ -40,30 +45,30 @@ __device__ __forceinline__ void step_elements(const Entry& entry, int64_t turn) 
 template <Direction kDirection, class W, class G>
 __device__ __forceinline__ void step_strip(const Entry& entry, int64_t number) {
   using T = Arithmetic<W>;
-  constexpr int kChunks = chunks_at_once(sizeof(T), 1);
+  constexpr int kChunks = chunks_at_once(sizeof(T), 1, kDirection == kAdam);
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
   const StripBundle strip(at, number);
-  const Elements<W, G> column(at, strip.first);
+  const Elements<W, G> column(entry, strip.first);
   const Share<int64_t> mine = strip.whole();
-  T* const s = strip.inside ? state_of<T>(at, strip.segment) : nullptr;
-  const T old_s = s ? *global(s) : T(0);
-  const Gram<T> gram = rounded<T>(
-      sum<kDirection>(strip.group, sum_of<kDirection, false, kChunks, 1>(column, mine, h)));
+  const Kept<kDirection, T> kept(at, strip.segment, strip.inside);
+  const Gram<T> gram = rounded<T>(sum<kDirection>(
+      strip.group,
+      sum_of<kDirection, kFirstReading<kDirection>, false, true, kChunks, 1>(column, mine, h)));
   const auto measured = [&](const auto& of, bool needed) {
     return measure<kDirection>(strip.group, column, mine, h, of, needed);
   };
-  const Update<T> u = decide<kDirection>(at.rule, gram, old_s, h, measured);
-  if (s && strip.group.leads()) *global(s) = u.s;
+  const Update<T> u = decide(entry, gram, kept, measured);
+  if (kept.s && strip.group.leads()) *global(kept.s) = u.s;
   update_of<kDirection, false, kChunks, 1>(column, mine, h, u);
 }
 
 // Calls step(entry, piece) for this block's share of the units, where every block has as many.
-template <class Step>
+template <Phase kPhase = kSteps, class Step>
 __device__ __forceinline__ void each_unit(const WorkList& work, const Step& step) {
   for (unsigned unit = blockIdx.x; unit < work.units; unit += gridDim.x) {
-    const Entry& entry = work.entries[work.entry_of[unit]];
-    if (!entry.rests) step(entry, unit - entry.first_unit);
+    Entry& entry = work.entries[work.entry_of[unit]];
+    if (!entry.rests) step(entry, unit - entry.first_unit[kPhase]);
   }
 }
 
@@ -84,7 +89,7 @@ __device__ __forceinline__ void each_taken_unit(const WorkList& work, int shared
     if (unit >= work.units) return;
     if (takes) mine = atomicAdd(next, 1u);  // long before it is needed
     const Entry& entry = work.entries[work.entry_of[unit]];
-    if (!entry.rests) step(entry, unit - entry.first_unit);
+    if (!entry.rests) step(entry, unit - entry.first_unit[kSteps]);
   }
 }
 
@@ -94,7 +99,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) small_units(Wor
   each_unit(work, [](const Entry& entry, int64_t piece) {
     if (entry.tier == kTileRows) step_tile<kDirection, W, G>(entry, piece);
     else if (entry.direction == kAdam) step_elements<kAdam, W, G>(entry, piece);
-    else if constexpr (kDirection == kMoment) step_elements<kMoment, W, G>(entry, piece);
+    else if constexpr (kDirection != kAdam) step_elements<kDirection, W, G>(entry, piece);
   });
 }
 
@@ -142,10 +147,25 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) long_column_uni
                   });
 }
 
+// Verdicts, from w and g.
+template <class W, class G>
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) survey_units(WorkList work) {
+  each_unit<kSurveys>(
+      work, [&](Entry& entry, int64_t unit) { survey<W, G>(entry, work.exchange.surveys, unit); });
+}
+
+template <Direction kDirection, class W, class G>
+__global__ void __launch_bounds__(kThreads, kBlocksPerProcessor) survey_more_units(WorkList work) {
+  each_unit<kSurveysMore>(work, [&](Entry& entry, int64_t unit) {
+    survey_more<kDirection, W, G>(entry, work.exchange.surveys, unit);
+  });
+}
+
+using W = SPHERE_W;
+using G = SPHERE_G;
+
 template <Direction kDirection>
 constexpr void fill(Kernels& kernels) {
-  using W = SPHERE_W;
-  using G = SPHERE_G;
   kernels.small[kDirection] = small_units<kDirection, W, G>;
   kernels.rows[kDirection][false] = row_units<kDirection, false, W, G>;
   kernels.rows[kDirection][true] = row_units<kDirection, true, W, G>;
@@ -155,15 +175,21 @@ constexpr void fill(Kernels& kernels) {
   kernels.long_rows[kDirection][true] = long_row_units<kDirection, true, W, G>;
   kernels.columns[kDirection] = column_units<kDirection, W, G>;
   kernels.long_columns[kDirection] = long_column_units<kDirection, W, G>;
+  if constexpr (!kMakesMoment<kDirection>) {
+    kernels.surveys_more[kDirection] = survey_more_units<kDirection, W, G>;
+  }
 }
 
 }  // namespace
 }  // namespace SPHERE_ISA
 
 extern const Kernels SPHERE_KERNELS = [] {
-  Kernels kernels = {};  // none with Adam's direction, which so far only single elements have
+  Kernels kernels = {};
+  kernels.surveys = survey_units<W, G>;
   fill<kMoment>(kernels);
   fill<kPrevious>(kernels);
+  fill<kAdam>(kernels);
+  fill<kNesterov>(kernels);
   return kernels;
 }();
 

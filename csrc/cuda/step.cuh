@@ -6,14 +6,22 @@
 
 namespace sphere_fused {
 
+// A direction's kernels are those of kNesterov where it is kSign.
+inline constexpr int kCompiledDirections = kSign;
+SPHERE_ANYWHERE Direction compiled_as(Direction direction) {
+  return direction == kSign ? kNesterov : direction;
+}
+
 // By direction; null where there is none.
 struct Kernels {
-  Kernel small[kDirections];    // kElements and kTileRows
-  Kernel rows[kDirections][2];  // by whether rows are a multiple of a vector
-  Kernel clusters[kDirections][2];
-  Kernel long_rows[kDirections][2];
-  Kernel columns[kDirections];
-  Kernel long_columns[kDirections];
+  Kernel surveys;  // of any direction
+  Kernel surveys_more[kCompiledDirections];
+  Kernel small[kCompiledDirections];    // kElements and kTileRows
+  Kernel rows[kCompiledDirections][2];  // by whether rows are a multiple of a vector
+  Kernel clusters[kCompiledDirections][2];
+  Kernel long_rows[kCompiledDirections][2];
+  Kernel columns[kCompiledDirections];
+  Kernel long_columns[kCompiledDirections];
 
   Kernel of(Tier tier, Direction direction, bool vectors) const {
     switch (tier) {

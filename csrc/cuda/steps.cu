@@ -109,33 +109,28 @@ CudaSteps::CudaSteps(int device, std::vector<size_t> indices, const std::vector<
   lay_out(table);
 }
 
-// The launch that an entry takes part in.
-CudaSteps::Launch& CudaSteps::launch_of(const Entry& entry, DType g_type, int size, Direction rows,
-                                        bool vectors) {
-  // Single elements go along with the small rows of their model.
-  const bool along = entry.tier == kElements && entry.direction == kAdam;
-  const Kernel kernel =
-      kernels_for(entry.at.w_type, g_type).of(entry.tier, along ? rows : entry.direction, vectors);
+// The launch of such a kernel, after those that are known.
+CudaSteps::Launch& CudaSteps::launch_of(Phase phase, Kernel kernel, int cluster, int shared_bytes,
+                                        bool waits) {
   if (!kernel) throw std::runtime_error("no CUDA kernel for this rule and layout");
-  const int cluster = entry.tier == kClusterRows ? entry.shared_by : 1;
-  const int shared = shared_bytes(entry.tier, size);
   for (Launch& l : launches_) {
     if (l.kernel == kernel && l.cluster == cluster) {
-      l.shared_bytes = std::max(l.shared_bytes, shared);
+      l.shared_bytes = std::max(l.shared_bytes, shared_bytes);
       return l;
     }
   }
   cudaFuncAttributes unused;  // has it loaded, now and not in a capture
   check(cudaFuncGetAttributes(&unused, kernel), "loading a kernel");
   int64_t resident = 0;
-  if (entry.tier == kLongRows || entry.tier == kLongColumns) {
+  if (waits) {
     int per_processor = 0;
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, kThreads, shared),
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, kThreads,
+                                                        shared_bytes),
           "asking how many blocks fit");
     const int processors = attribute(cudaDevAttrMultiProcessorCount, device_);
     resident = int64_t(std::max(per_processor, 1)) * processors;
   }
-  launches_.push_back({kernel, cluster, shared, resident});
+  launches_.push_back({phase, kernel, cluster, shared_bytes, resident});
   return launches_.back();
 }
 
@@ -143,26 +138,58 @@ void CudaSteps::lay_out(const std::vector<Segments>& table) {
   const bool clusters = has_clusters();
   Direction rows = kMoment;
   for (size_t i : indices_) {
-    if (kRules[table.at(i).rule].direction == kPrevious) rows = kPrevious;
+    if (!table.at(i).elementwise) rows = compiled_as(kRules[table[i].rule].direction);
   }
   std::vector<Entry> entries;
-  std::vector<size_t> launch_numbers;
-  std::vector<int64_t> unit_counts;
-  int64_t bundles = 0, segments = 0, sums = 0;
+  // Who takes part in a launch, and with how many units.
+  struct Member {
+    size_t entry, launch;
+    int64_t units;
+  };
+  std::vector<Member> members;
+  int64_t bundles = 0, segments = 0, sums = 0, surveys = 0;
+  const auto join = [&](size_t entry, const Launch& launch, int64_t units) {
+    members.push_back({entry, size_t(&launch - launches_.data()), units});
+  };
+
   for (size_t i : indices_) {
-    const Segments& at = table[i];
+    Entry entry = {};
+    entry.at = table[i];
+    entry.direction = kRules[entry.at.rule].direction;
+    entries.push_back(entry);
+    g_types_.push_back(entry.at.g_type);
+    gradients_.push_back(entry.at.g);
+  }
+  for (Phase phase : {kSurveys, kSurveysMore}) {
+    for (size_t e = 0; e < entries.size(); ++e) {
+      const Segments& at = entries[e].at;
+      if (!kRules[at.rule].surveys) continue;
+      const Kernels& kernels = kernels_for(at.w_type, at.g_type);
+      const Kernel kernel = phase == kSurveys
+                                ? kernels.surveys
+                                : kernels.surveys_more[compiled_as(entries[e].direction)];
+      join(e, launch_of(phase, kernel, 1, shared_bytes(kColumns, 8), false),
+           phase == kSurveys ? units_to_survey(at.outer, at.dim, at.inner)
+                             : ceil_div(at.outer * at.dim * at.inner, kSurveyed));
+    }
+  }
+  for (size_t e = 0; e < entries.size(); ++e) {
+    Entry& entry = entries[e];
+    const Segments& at = entry.at;
     const int w_size = size_of(at.w_type), size = std::max(w_size, int(sizeof(float)));
     const int vector = vector_of(w_size, size_of(at.g_type));
-    const Direction direction = kRules[at.rule].direction;
-    const bool previous = direction == kPrevious;
-    Entry entry = {};
-    entry.at = at;
-    entry.direction = direction;
-    entry.tier = tier_of(at.dim, at.inner, size, previous, clusters);
-    if (entry.tier == kRows) entry.shared_by = threads_of(at.dim, size, previous);
-    if (entry.tier == kClusterRows) entry.shared_by = blocks_of(at.dim, size, previous);
-    const Launch& launch = launch_of(entry, at.g_type, size, rows, at.dim % vector == 0);
-    if (launch.resident) {
+    entry.tier =
+        at.elementwise ? kElements : tier_of(at.dim, at.inner, size, entry.direction, clusters);
+    if (entry.tier == kRows) entry.shared_by = threads_of(at.dim, size, entry.direction);
+    if (entry.tier == kClusterRows) entry.shared_by = blocks_of(at.dim, size, entry.direction);
+    // Single elements of Adam go along with the small rows of their model.
+    const bool along = entry.tier == kElements && entry.direction == kAdam;
+    const Direction compiled = along ? rows : compiled_as(entry.direction);
+    const bool waits = entry.tier == kLongRows || entry.tier == kLongColumns;
+    const Launch& launch = launch_of(
+        kSteps, kernels_for(at.w_type, at.g_type).of(entry.tier, compiled, at.dim % vector == 0),
+        entry.tier == kClusterRows ? entry.shared_by : 1, shared_bytes(entry.tier, size), waits);
+    if (waits) {
       const int64_t each = ceil_div(at.dim, piece_of(entry.tier, size));
       const int64_t here = bundles_of(entry.tier, at.outer, at.inner);
       const int64_t slots = here * segments_in_bundle(entry.tier);
@@ -174,29 +201,31 @@ void CudaSteps::lay_out(const std::vector<Segments>& table) {
       segments += slots;
       sums += slots * each * kSums;
     }
-    unit_counts.push_back(units_of(entry.tier, at.outer, at.dim, at.inner, size, vector, previous));
-    launch_numbers.push_back(size_t(&launch - launches_.data()));
-    entries.push_back(entry);
-    g_types_.push_back(at.g_type);
-    gradients_.push_back(at.g);
+    join(e, launch,
+         units_of(entry.tier, at.outer, at.dim, at.inner, size, vector, entry.direction));
   }
 
   // Large units first: the small ones fill the gaps at the end.
-  std::vector<size_t> order(entries.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto weight = [&](size_t e) {
-    const Segments& at = entries[e].at;
-    return at.outer * at.dim * at.inner / std::max<int64_t>(unit_counts[e], 1);
+  const auto weight = [&](const Member& m) {
+    const Segments& at = entries[m.entry].at;
+    return at.outer * at.dim * at.inner / std::max<int64_t>(m.units, 1);
   };
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return weight(a) > weight(b); });
+  std::stable_sort(members.begin(), members.end(),
+                   [&](const Member& a, const Member& b) { return weight(a) > weight(b); });
   std::vector<std::vector<int32_t>> maps(launches_.size());
-  for (size_t e : order) {
-    Launch& launch = launches_[launch_numbers[e]];
-    entries[e].first_unit = launch.units;
-    launch.units += unit_counts[e];
+  for (const Member& m : members) {
+    Launch& launch = launches_[m.launch];
+    entries[m.entry].first_unit[launch.phase] = launch.units;
+    launch.units += m.units;
     if (launch.units > INT32_MAX) throw std::runtime_error("the tensors of a GPU are too many");
-    maps[launch_numbers[e]].resize(size_t(launch.units), int32_t(e));
+    maps[m.launch].resize(size_t(launch.units), int32_t(m.entry));
+  }
+  for (Entry& entry : entries) {
+    if (!kRules[entry.at.rule].surveys) continue;
+    entry.first_survey = surveys;
+    const Segments& at = entry.at;
+    surveys += std::max(units_to_survey(at.outer, at.dim, at.inner),
+                        ceil_div(at.outer * at.dim * at.inner, kSurveyed));
   }
 
   append(image_, entries.data(), entries.size());
@@ -208,7 +237,8 @@ void CudaSteps::lay_out(const std::vector<Segments>& table) {
   counters_at_ = aligned(image_.size());
   updates_at_ = aligned(counters_at_ + size_t(counter_count_) * sizeof(unsigned));
   sums_at_ = aligned(updates_at_ + size_t(segments) * sizeof(Update<double>));
-  memory_bytes_ = sums_at_ + size_t(sums) * sizeof(double);
+  surveys_at_ = aligned(sums_at_ + size_t(sums) * sizeof(double));
+  memory_bytes_ = surveys_at_ + size_t(surveys) * sizeof(Survey);
 }
 
 bool CudaSteps::fits(const std::vector<Segments>& table) const {
@@ -255,10 +285,10 @@ void CudaSteps::step(const std::vector<Segments>& table, const std::vector<Group
   auto* const progress = reinterpret_cast<Progress*>(counters + launches_.size());
   for (size_t i = 0; i < launches_.size(); ++i) {
     const Launch& l = launches_[i];
-    const Exchange exchange = {counters + i, progress,
-                               reinterpret_cast<Update<double>*>(base + updates_at_),
-                               reinterpret_cast<double*>(base + sums_at_)};
-    const WorkList work = {reinterpret_cast<const Entry*>(base),
+    const Exchange exchange = {
+        counters + i, progress, reinterpret_cast<Update<double>*>(base + updates_at_),
+        reinterpret_cast<double*>(base + sums_at_), reinterpret_cast<Survey*>(base + surveys_at_)};
+    const WorkList work = {reinterpret_cast<Entry*>(base),
                            reinterpret_cast<const int32_t*>(base + l.map), unsigned(l.units),
                            exchange};
     const int64_t most = l.resident ? std::min(l.resident, most_blocks) : most_blocks;

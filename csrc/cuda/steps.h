@@ -39,6 +39,7 @@ class CudaSteps {
 
  private:
   struct Launch {
+    Phase phase;
     Kernel kernel;
     int cluster, shared_bytes;
     int64_t resident;  // most blocks that are worth it where they wait for each other, or 0
@@ -47,17 +48,17 @@ class CudaSteps {
   };
 
   void lay_out(const std::vector<Segments>& table);
-  Launch& launch_of(const Entry& entry, DType g_type, int size, Direction rows, bool vectors);
+  Launch& launch_of(Phase phase, Kernel kernel, int cluster, int shared_bytes, bool waits);
   void begin(const std::vector<Segments>& table, const std::vector<GroupHyper>& groups,
              unsigned char* memory, void* stream);
 
   int device_;
   std::vector<size_t> indices_;
   std::vector<DType> g_types_;
-  std::vector<Launch> launches_;
+  std::vector<Launch> launches_;  // in their order
   std::vector<unsigned char> image_;
   // Where in the memory these lie.
-  size_t groups_at_, counters_at_, updates_at_, sums_at_, memory_bytes_;
+  size_t groups_at_, counters_at_, updates_at_, sums_at_, surveys_at_, memory_bytes_;
   int64_t counter_count_;
   // What the memory holds; nothing where that is not known.
   std::vector<std::optional<const void*>> gradients_;

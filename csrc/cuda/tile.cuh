@@ -12,23 +12,25 @@ __device__ __forceinline__ void step_tile(const Entry& entry, int64_t tile) {
   constexpr int kVector = Elements<W, G>::kVector;
   constexpr int kElements = kTileBytes / sizeof(T);
   constexpr int kChunks = int(ceil_div(kElements, kThreads * kVector));
+  constexpr int kAtOnce =
+      kDirection == kMoment ? kChunks : chunks_at_once(sizeof(T), kVector, kDirection == kAdam);
+  static_assert(kChunks % kAtOnce == 0);
   const Segments& at = entry.at;
   const Hyper<T>& h = hyper_of<T>(entry);
   const int dim = int(at.dim), most = tile_rows(dim, sizeof(T));
   const int64_t first_row = tile * most;
   const int rows = at.outer - first_row < most ? int(at.outer - first_row) : most;
   const int thread = int(threadIdx.x);
-  const Elements<W, G> all(at, first_row * dim);
+  const Elements<W, G> all(entry, first_row * dim);
   const Share<int> mine = {thread * kVector, kThreads * kVector, 1, rows * dim};
   T* const shared_w = dynamic_shared<T>();
   T* const shared_x = shared_w + spread(kElements);
   T* const shared_g = shared_x + spread(kElements);
 
-  T w[kChunks][kVector], x[kChunks][kVector], g[kChunks][kVector];
-  all.template read<kDirection, true, false, kChunks>(mine, 0, kChunks, h, w, x, g);
-  const auto each = [](const Share<int>& mine, auto visit) {
+  T w[kChunks][kVector], x[kChunks][kVector];
+  const auto each = [](const Share<int>& mine, int from, int count, auto visit) {
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
+    for (int c = from; c < from + count; ++c) {
 #pragma unroll
       for (int k = 0; k < kVector; ++k) {
         const int i = mine.first(c) + k;
@@ -36,15 +38,21 @@ __device__ __forceinline__ void step_tile(const Entry& entry, int64_t tile) {
       }
     }
   };
-  each(mine, [&](int c, int k, int i) {
-    shared_w[i] = w[c][k];
-    shared_x[i] = x[c][k];
-    shared_g[i] = g[c][k];
-  });
+#pragma unroll
+  for (int from = 0; from < kChunks; from += kAtOnce) {
+    T g[kAtOnce][kVector];
+    all.template read<kDirection, kUpdates, true, false, kAtOnce>(mine, from, kAtOnce, h, w + from,
+                                                                  x + from, g);
+    each(mine, from, kAtOnce, [&](int c, int k, int i) {
+      shared_w[i] = w[c][k];
+      shared_x[i] = x[c][k];
+      shared_g[i] = g[c - from][k];
+    });
+  }
   __syncthreads();
 
   if (thread < rows) {
-    T* const s = state_of<T>(at, first_row + thread);
+    const Kept<kDirection, T> kept(at, first_row + thread, true);
     const int begin = thread * dim, end = begin + dim;
     Gram<T> gram{};
     for (int i = begin; i < end; ++i) {
@@ -59,20 +67,22 @@ __device__ __forceinline__ void step_tile(const Entry& entry, int64_t tile) {
       }
       return products;
     };
-    const Update<T> u = decide<kDirection>(at.rule, gram, s ? *global(s) : T(0), h, measured);
-    if (s) *global(s) = u.s;
+    const Update<T> u = decide(entry, gram, kept, measured);
+    if (kept.s) *global(kept.s) = u.s;
     for (int i = begin; i < end; ++i) {
       const int k = spread(i);
       const T before = shared_w[k], along = shared_x[k];
       shared_w[k] = new_weight<kDirection>(before, along, shared_g[k], u);
-      shared_x[k] = new_moment<kDirection>(before, along, shared_g[k], u);
+      if constexpr (kMakesMoment<kDirection>) {
+        shared_x[k] = new_moment<kDirection>(before, along, shared_g[k], u);
+      }
     }
   }
   __syncthreads();
   const Share<int> again = anew(mine);
-  each(again, [&](int c, int k, int i) {
+  each(again, 0, kChunks, [&](int c, int k, int i) {
     w[c][k] = shared_w[i];
-    x[c][k] = shared_x[i];
+    if constexpr (kMakesMoment<kDirection>) x[c][k] = shared_x[i];
   });
   all.template put<kDirection, true, false, kChunks>(again, 0, kChunks, w, x);
   __syncthreads();  // before the next tile is brought there

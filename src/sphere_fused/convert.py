@@ -10,7 +10,8 @@ import torch
 
 from sphere_fused.optim.adamg import AdamG
 from sphere_fused.optim.adams import AdamS
-from sphere_fused.optim.base import LOCAL_OPTIONS, SphereOptimizer
+from sphere_fused.optim.base import SphereOptimizer
+from sphere_fused.optim.loading import LOCAL_OPTIONS
 from sphere_fused.optim.sgdmrt import SGDMRT
 from sphere_fused.plan import Entry
 from sphere_fused.segments import inside_segment

@@ -143,6 +143,10 @@ def struct(kind: Any) -> str:
     return "\n".join([about, "template <class T>", f"struct {kind.__name__} {{", *rows, "};"])
 
 
+def enumerator(rule: Rule) -> str:
+    return f"k{rule.direction.capitalize()}"
+
+
 def switch(rules: tuple[Rule, ...], which: str, call: str, otherwise: str) -> list[str]:
     """The lines of a function's body that calls that function of a rule."""
     functions = [(i, getattr(r, which)) for i, r in enumerate(rules)]
@@ -150,31 +154,53 @@ def switch(rules: tuple[Rule, ...], which: str, call: str, otherwise: str) -> li
     return ["  switch (rule) {", *cases, "  }", f"  return {otherwise};", "}"]
 
 
+def switch_of_direction(
+    rules: tuple[Rule, ...], which: str, call: str, otherwise: str
+) -> list[str]:
+    """Likewise, but in code for one direction, which need not have what others call."""
+    lines = []
+    for direction in dict.fromkeys(enumerator(r) for r in rules):
+        functions = [
+            (i, getattr(r, which)) for i, r in enumerate(rules) if enumerator(r) == direction
+        ]
+        cases = [f"      case {i}: return {f.__name__}({call});" for i, f in functions if f]
+        if cases:
+            head = [f"  if constexpr (kServes<kDirection, {direction}>) {{", "    switch (rule) {"]
+            lines += [*head, *cases, "    }", "  }"]
+    return [*lines, f"  return {otherwise};", "}"]
+
+
 def table(rules: tuple[Rule, ...]) -> str:
     rows = [
-        f'    {{"{r.key}", k{r.direction.capitalize()}, '
-        f"{str(r.decays).lower()}, {str(r.verdict is not None).lower()}}},"
-        for r in rules
+        f'    {{"{r.key}", {enumerator(r)}, {str(r.verdict is not None).lower()}}},' for r in rules
     ]
     landing = " || ".join(f"rule == {i}" for i, r in enumerate(rules) if r.land)
+    deciding = " && ".join(f"rule != {i}" for i, r in enumerate(rules) if not r.decays)
     inline = "template <class T>\nSPHERE_INLINE"
+    of_direction = "template <Direction kDirection, class T>\nSPHERE_INLINE"
     return "\n".join(
         [
             "inline constexpr RuleInfo kRules[] = {",
             *rows,
             "};",
             "",
-            f"{inline} Update<T> step(int rule, const Gram<T>& gram, T s, const Hyper<T>& h) {{",
-            *switch(rules, "step", "gram, s, h", "{}"),
+            f"{of_direction} Update<T> step(int rule, const Gram<T>& gram, T s,",
+            "                             const Hyper<T>& h) {",
+            *switch_of_direction(rules, "step", "gram, s, h", "{}"),
+            "",
+            "// Whether weight decay is applied as the group says; else it is the rule's to read.",
+            "SPHERE_INLINE bool decays([[maybe_unused]] int rule) {",
+            f"  return {deciding or 'true'};",
+            "}",
             "",
             "// Whether a rule has a second function, which must know where the step ended.",
             "SPHERE_INLINE bool lands(int rule) {",
             f"  return {landing or 'false'};",
             "}",
             "",
-            f"{inline} Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,",
+            f"{of_direction} Update<T> land(int rule, const Gram<T>& gram, const Landing<T>& y,",
             "                             const Update<T>& u, const Hyper<T>& h) {",
-            *switch(rules, "land", "gram, y, u, h", "u"),
+            *switch_of_direction(rules, "land", "gram, y, u, h", "u"),
             "",
             "// What a rule that sees the whole tensor first asks of segments, and makes of it.",
             f"{inline} T peak(int rule, const Gram<T>& gram, const Hyper<T>& h) {{",

@@ -256,7 +256,8 @@ class Entry:
 
     def state_tensors(self) -> list[tuple[str, torch.Tensor]]:
         """The tensors of the state that a step reads and writes."""
-        return [(key, self.state[key]) for key in self.state_keys if key in self.state]
+        held = [(key, self.state.get(key)) for key in self.state_keys]
+        return [(key, t) for key, t in held if isinstance(t, torch.Tensor)]
 
     def addresses(self) -> dict[str, int]:
         """Of w, m, v, s, radius and step; 0 for what is not kept."""

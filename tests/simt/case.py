@@ -2,9 +2,9 @@
 
 A case is int64 and float64 numbers and raw tensors: how many parameters, groups and steps, the most
 blocks of a grid, and the size of an lr in the device's memory; the mode of each step; a GroupHyper
-per step and group; and per parameter its Segments, then w, m, s and step, then a gradient per step,
-each as offset and size in bytes (0 for none) and its bytes. A result is w, m, s and step of every
-parameter.
+per step and group; and per parameter its Segments, then w, m, v, s, radius and step, then a
+gradient per step, each as offset and size in bytes (0 for none) and its bytes. A result is w, m, v,
+s, radius and step of every parameter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from sphere_fused.optim.base import SphereOptimizer
 from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan
 
 MODES = ["step", "capture", "replay"]  # as in run.cpp
-RULE_NAMES = [rule.name for rule in RULES]
+RULE_KEYS = [rule.key for rule in RULES]
+MOST_OWN = 4  # as in plan.h
 
 
 def memory_order(t: Tensor) -> Tensor:
@@ -34,13 +35,27 @@ def raw(t: Tensor | None) -> bytes:
     return b"" if t is None else memory_order(t).view(torch.uint8).numpy().tobytes()
 
 
+def numbers_of(hyper: GroupHyper) -> list[float]:
+    at = GroupHyper._fields.index("own")
+    own = [*hyper.own, *[0.0] * (MOST_OWN - len(hyper.own))]
+    return [*hyper[:at], *own, *hyper[at + 1 :]]
+
+
+def state_of(e: Entry) -> list[tuple[str, Tensor | None]]:
+    """m, v, s, radius and step with their keys; None for what is not kept."""
+    by_element = e.rule.second_moment == "element"
+    keys = [e.moment_key, "exp_avg_sq" if by_element else "", e.rule.state_key or ""]
+    return [(key, e.state.get(key)) for key in (*keys, "radius", "step")]
+
+
 class Case:
     """What `optimizer` would do in its next steps, for the kernels to do.
 
     Args:
         grads: per step, a gradient or None for each parameter with elements, laid out like it.
         hypers: per step, a GroupHyper for each group; the optimizer's own if None.
-        offsets: bytes by which w, g and m of every parameter are moved from an aligned address.
+        offsets: bytes by which w, g, and the moments of every parameter are moved from an aligned
+            address.
         most_blocks: of one launch.
         modes: per step, "step", "capture" (into a graph, which is then replayed), or "replay" (that
             graph, with the gradients where the captured ones were).
@@ -69,18 +84,21 @@ class Case:
         sizes = [len(params), len(hypers[0]), len(grads), most_blocks, lr_bytes]
         numbers = [MODES.index(mode) for mode in modes or ["step"] * len(grads)]
         parts = [struct.pack(f"<{5 + len(grads)}q", *sizes, *numbers)]
-        # No compiled rule has hyperparameters of its own, the last of them.
-        parts += [struct.pack("<10d", *group[:-1]) for of_step in hypers for group in of_step]
+        for of_step in hypers:
+            for group in of_step:
+                values = numbers_of(group)
+                parts.append(struct.pack(f"<{len(values)}d", *values))
         for i, e in enumerate(self.entries):
-            of_entry = [of_step[i] for of_step in grads]
+            of_entry = [of_gradients[i] for of_gradients in grads]
             assert e.geometry is not None
-            numbers = [*e.geometry, e.group, RULE_NAMES.index(e.rule.name)]
+            numbers = [*e.geometry, e.group, RULE_KEYS.index(e.rule.key)]
             grad_dtype = next((g.dtype for g in of_entry if g is not None), e.param.dtype)
             numbers += [DTYPES.index(e.param.dtype), DTYPES.index(grad_dtype)]
-            parts.append(struct.pack("<7q", *numbers))
+            numbers.append(int(e.elementwise))
+            parts.append(struct.pack("<8q", *numbers))
             of_w, of_g, of_m = offsets
-            places = [(of_w, e.param), (of_m, e.state.get(e.moment_key))]
-            places += [(0, e.state.get(key)) for key in ("exp_avg_sq", "step")]
+            m, v, *others = (tensor for _, tensor in state_of(e))
+            places = [(of_w, e.param), (of_m, m), (of_m, v), *((0, t) for t in others)]
             places += [(of_g, g) for g in of_entry]
             for offset, tensor in places:
                 held = raw(tensor)
@@ -100,8 +118,7 @@ class Case:
             return bits.as_strided(t.shape, t.stride())
 
         for e in self.entries:
-            order = (e.moment_key, "exp_avg_sq", "step")
             param = next_like(e.param)
-            found.append((param, {k: next_like(e.state[k]) for k in order if k in e.state}))
+            found.append((param, {k: next_like(t) for k, t in state_of(e) if t is not None}))
         assert at == len(content)
         return found

@@ -8,7 +8,7 @@ unsigned flag, arrived;
 
 namespace {
 
-float message;
+float message, parts[8];
 
 // Both blocks have begun before any writes.
 template <bool kFault>
@@ -106,6 +106,21 @@ __global__ void reads_a_message_without_a_fence(float* out, const float* in) {
   pass_a_message<true, !kFault>(out, in);
 }
 
+// Every block hands in its part, and whoever comes last uses all of them.
+template <bool kFault>
+__global__ void hands_in_a_part_without_a_fence(float* out, const float* in) {
+  bool last = false;
+  if (threadIdx.x == 0) {
+    parts[blockIdx.x] = in[index()];
+    if (!kFault) __threadfence();
+    last = atomicAdd(&arrived, 1) == gridDim.x - 1;
+  }
+  out[index()] = in[index()];
+  if (!__syncthreads_or(last)) return;
+  __threadfence();
+  if (threadIdx.x < gridDim.x) out[index()] = parts[threadIdx.x];
+}
+
 template <bool kFault>
 __global__ void writes_what_others_add_to(float* out, const float* in) {
   if (threadIdx.x == 0) {
@@ -159,6 +174,7 @@ const Case kCases[] = {
     {CASE(maps_what_is_not_shared)},
     {CASE(writes_a_message_without_a_fence)},
     {CASE(reads_a_message_without_a_fence)},
+    {CASE(hands_in_a_part_without_a_fence)},
     {CASE(writes_what_others_add_to)},
     {CASE(waits_for_ever)},
     {CASE(waits_in_a_vote_for_ever)},

@@ -2,6 +2,7 @@
 // the files hold is in tests/simt/case.py, which writes one and reads the other.
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -74,7 +75,7 @@ struct Placed {
 enum Mode : int64_t { kStep, kCapture, kReplay };
 
 struct Parameter {
-  std::vector<Memory> state;      // w, m, s, step; only the last three may be missing
+  std::vector<Memory> state;      // w, m, v, s, radius, step; only the first is never missing
   std::vector<Memory> gradients;  // by step
 };
 
@@ -86,27 +87,52 @@ void run(std::FILE* from, std::FILE* to) {
   std::vector<std::vector<GroupHyper>> groups(steps);
   for (auto& of_step : groups) {
     for (int64_t i = 0; i < group_count; ++i) {
-      const auto h = numbers<double>(from, 10);
-      of_step.push_back({h[0], h[1], h[2], h[3], h[4], h[5], h[6] != 0, h[7], h[8], h[9]});
+      const auto h = numbers<double>(from, 15 + kMostOwn);
+      GroupHyper group = {.lr = h[0],
+                          .beta1 = h[1],
+                          .gain1 = h[2],
+                          .beta2 = h[3],
+                          .eps = h[4],
+                          .weight_decay = h[5],
+                          .decoupled = h[6] != 0,
+                          .grad_clip = h[7],
+                          .beta3 = h[8],
+                          .ahead_m = h[9],
+                          .ahead_g = h[10],
+                          .corrects = h[11] != 0,
+                          .maximize = h[12] != 0};
+      std::copy_n(h.begin() + 13, kMostOwn, group.own);
+      group.grad_scale = h[13 + kMostOwn], group.found_inf = h[14 + kMostOwn];
+      of_step.push_back(group);
     }
   }
   std::vector<Segments> table;
   std::vector<Parameter> parameters(count);
   std::vector<size_t> indices;
   for (Parameter& p : parameters) {
-    const auto n = numbers<int64_t>(from, 7);
-    indices.push_back(table.size());
-    table.push_back({nullptr, nullptr, nullptr, nullptr, nullptr, n[0], n[1], n[2], int32_t(n[3]),
-                     int8_t(n[4]), DType(n[5]), DType(n[6]), false});
-    for (int i = 0; i < 4 + steps; ++i) {
+    const auto n = numbers<int64_t>(from, 8);
+    for (int i = 0; i < 6 + steps; ++i) {
       const auto place = numbers<int64_t>(from, 2);  // offset and size, in bytes
-      (i < 4 ? p.state : p.gradients).emplace_back(place[0], place[1]).read(from);
-      if (place[1] == 0) (i < 4 ? p.state : p.gradients).back().data = nullptr;
+      (i < 6 ? p.state : p.gradients).emplace_back(place[0], place[1]).read(from);
+      if (place[1] == 0) (i < 6 ? p.state : p.gradients).back().data = nullptr;
     }
-    table.back().w = p.state[0].data;
-    table.back().m = p.state[1].data;
-    table.back().s = p.state[2].data;
-    table.back().step = reinterpret_cast<float*>(p.state[3].data);
+    indices.push_back(table.size());
+    table.push_back({.w = p.state[0].data,
+                     .g = nullptr,
+                     .m = p.state[1].data,
+                     .v = p.state[2].data,
+                     .s = p.state[3].data,
+                     .radius = p.state[4].data,
+                     .step = reinterpret_cast<float*>(p.state[5].data),
+                     .outer = n[0],
+                     .dim = n[1],
+                     .inner = n[2],
+                     .group = int32_t(n[3]),
+                     .rule = int8_t(n[4]),
+                     .w_type = DType(n[5]),
+                     .g_type = DType(n[6]),
+                     .elementwise = n[7] != 0,
+                     .on_cpu = false});
   }
   if (const std::string problem = cuda_problem(0); !problem.empty())
     throw std::runtime_error(problem);

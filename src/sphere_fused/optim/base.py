@@ -15,20 +15,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
 
 from sphere_fused import backends, functional
 from sphere_fused.check import check
 from sphere_fused.optim.arguments import channel_dims_of, in_range
+from sphere_fused.optim.loading import LoadsCheckpoints
 from sphere_fused.plan import Entry, GroupHyper, Plan, at_hand, check_capture, check_parameter
 from sphere_fused.rule import Rule
 from sphere_fused.segments import Dims, geometry, inside_segment
-
-# How a step is carried out here says nothing about the run that a checkpoint comes from.
-LOCAL_OPTIONS = ("foreach", "fused", "backend", "capturable")
-
-# What groups of every version of an optimizer have, or have not.
-DISTINCTIVE = ("betas", "momentum", "grad_clip", "momentum_decay")
 
 
 @torch.no_grad()
@@ -50,7 +45,7 @@ class Prepared(NamedTuple):
     structure: list[Any]
 
 
-class SphereOptimizer(Optimizer):
+class SphereOptimizer(LoadsCheckpoints):
     """An optimizer given by its rule; see `AdamS` for what arguments and state mean.
 
     A subclass sets the class attributes, checks what it added and says in `hyper` what its
@@ -412,62 +407,6 @@ class SphereOptimizer(Optimizer):
             copies = dict(zip(ids, itertools.chain(*given), strict=True))
             grads = {id(p): g for p, g in zip(own.params, given.grads, strict=True)}
             functional.step_copies(entries, self.state, copies, grads, hypers)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a checkpoint.
-
-        Which backend takes the steps stays as it is here, as do hyperparameters that the checkpoint
-        does not know, and state keeps the precision it was saved in, where torch.optim would round
-        it to the parameter's dtype. Checkpoints of other optimizers: see `from_adam`.
-
-        Raises:
-            RuntimeError: if a state does not fit its parameter.
-            ValueError, TypeError: for another number of groups or parameters, or hyperparameters
-                that the constructor would refuse.
-            Nothing has changed then.
-        """
-        before: dict[str, Any] = {"state": self.state, "param_groups": self.param_groups}
-        names = [entry.name for entry in self._entries()]
-        loaded: list[dict[str, Any]] = []  # what other people's pre-hooks have made of it
-
-        def settle(_: Optimizer) -> None:
-            self._restore_precision(loaded[-1])
-            groups = self.param_groups, before["param_groups"], loaded[-1]["param_groups"]
-            for group, own, saved in zip(*groups, strict=True):
-                for key in DISTINCTIVE:
-                    if (key in saved) != (key in self.defaults):
-                        raise ValueError(
-                            f"the checkpoint is of another optimizer than {type(self).__name__}: "
-                            f"only one of them has '{key}'. See from_adam for Adam's."
-                        )
-                unknown = self.defaults.keys() - saved.keys()
-                group.update({k: own[k] for k in own if k in LOCAL_OPTIONS or k in unknown})
-                self.check_hyperparameters(group)
-            for entry, name in zip(self._entries(), names, strict=True):
-                entry.name = name  # and not what the checkpoint calls it
-                entry.check_loaded()
-
-        hooks = (
-            self.register_load_state_dict_pre_hook(lambda _, d: loaded.append(d)),
-            # Ahead of other people's, which then see what a run goes on from.
-            self.register_load_state_dict_post_hook(settle, prepend=True),
-        )
-        try:
-            super().load_state_dict(state_dict)
-        except BaseException:
-            self.__setstate__(before)
-            raise
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _restore_precision(self, state_dict: dict[str, Any]) -> None:
-        indices = [i for group in state_dict["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for index, p in zip(indices, params, strict=True):
-            for key, value in state_dict["state"].get(index, {}).items():
-                if isinstance(value, torch.Tensor) and self.state[p][key].dtype != value.dtype:
-                    self.state[p][key] = value.to(device=self.state[p][key].device, copy=True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

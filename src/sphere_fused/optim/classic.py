@@ -26,4 +26,6 @@ SGD = Rule("sgd", elementwise, second_moment=None)
 NESTEROV = Rule("nesterov", elementwise, direction="nesterov", second_moment=None)
 LION = Rule("lion", elementwise, direction="sign", second_moment=None)
 # As torch.optim.SGD is to the last detail.
-TORCH_SGD = Rule("torch sgd", torch_sgd, direction="previous", second_moment=None, own=("nesterov",))
+TORCH_SGD = Rule(
+    "torch sgd", torch_sgd, direction="previous", second_moment=None, own=("nesterov",)
+)

@@ -58,8 +58,8 @@ class RiemannianSGD(OnUnitSphere, MomentumFamily):
         x = w - lr d;  w' = x/|x|;  b <- b - <w',b> w'
 
     b starts at the first gradient; without momentum d is r. Parameters whose segments have one
-    element are stepped by torch.optim.SGD. In float32 a gradient whose square over a segment exceeds
-    3e38 loses the segment: it becomes 0, and then NaN.
+    element are stepped by torch.optim.SGD. In float32 a gradient whose square over a segment
+    exceeds 3e38 loses the segment: it becomes 0, and then NaN.
 
     Args:
         momentum, dampening, nesterov: as torch.optim.SGD.

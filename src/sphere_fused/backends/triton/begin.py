@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from typing import Any
 
 import triton
 import triton.language as tl
@@ -22,7 +23,7 @@ LR, BETA1, LEFT1, GAIN1, BETA2, LEFT2, BETA3, LEFT3, EPS, DECAY, DECOUPLED, CLIP
 )
 AHEAD_M, AHEAD_G, CORRECTS, MAXIMIZE, SCALE = (tl.constexpr(i) for i in range(12, 17))
 GROUP_FIELDS = tl.constexpr(17)
-# Of a survey, in doubles: sums over a whole tensor, or over what one program has seen of it, and the
+# Of a survey, in doubles: sums over a whole tensor, or over what a program has seen of it, and the
 # largest peak.
 WW, WG, GG, MOST, WX, XX, SW, SX = (tl.constexpr(i) for i in range(8))
 RECORD_FIELDS = tl.constexpr(8)
@@ -34,7 +35,15 @@ SHARED = [field for field in Hyper._fields if field != "own"]
 ACTIVE = tl.constexpr(len(SHARED))
 VERDICT = tl.constexpr(SHARED.index("verdict"))
 HYPER_FIELDS = tl.constexpr(len(SHARED) + 1)
-Shared = namedtuple("Shared", SHARED)  # type: ignore[misc]
+
+
+def hyper_type(own: tuple[str, ...]) -> Any:
+    """rule.Hyper as kernels have it: h.own.NAME is h.own_NAME, because not every Triton passes on a
+    tuple in a tuple."""
+    return namedtuple("Hyper", [*SHARED, *(f"own_{name}" for name in own)])
+
+
+Shared = hyper_type(())
 
 
 @triton.jit

@@ -13,8 +13,7 @@ log = logging.getLogger("sphere_fused")
 
 THREADS = 128
 # On NVIDIA GPUs, where three programs then fit on a multiprocessor; Triton 3.8 spills at 128, with
-# which four would. Triton would take a
-# few more than it needs.
+# which four would. Triton would take a few more than it needs.
 REGISTERS = {4: 144, 8: 168}
 
 

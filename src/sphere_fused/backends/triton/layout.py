@@ -130,9 +130,7 @@ class Layout:
             tuple(sorted({s.code() for s in of.values()})) for of in (held_as, seen_as)
         )
         # Those that take a program longest come first, so that none is left at the end.
-        members = sorted(
-            members, key=lambda i: (not held_as[i].split, held_as[i].held, -lie[i][1])
-        )
+        members = sorted(members, key=lambda i: (not held_as[i].split, held_as[i].held, -lie[i][1]))
         pieces, split, pieces_seen = [], 0, []
         for i in members:
             e, shape = self._entries[i], held_as[i]

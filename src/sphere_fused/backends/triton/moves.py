@@ -7,13 +7,12 @@ import copy
 import functools
 import hashlib
 import linecache
-from collections import namedtuple
 from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
-from sphere_fused.backends.triton.begin import GG, SHARED, SW, SX, WG, WW, WX, XX
+from sphere_fused.backends.triton.begin import GG, SHARED, SW, SX, WG, WW, WX, XX, hyper_type
 from sphere_fused.check import parse
 from sphere_fused.rule import Gram, Rule
 
@@ -115,7 +114,7 @@ class InTriton(ast.NodeTransformer):
         self.hyper = hyper
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        """h.own.NAME becomes h.own_NAME: not every Triton passes on a tuple in a tuple."""
+        """h.own.NAME becomes h.own_NAME; see hyper_type."""
         match node.value:
             case ast.Attribute(value=h, attr="own"):
                 return ast.Attribute(h, f"own_{node.attr}", node.ctx)
@@ -181,7 +180,7 @@ def hyper_of(own: tuple[str, ...]) -> Any:
     at = {name: i for i, name in enumerate([*SHARED, None, *(f"own_{n}" for n in own)]) if name}
     values = ", ".join(f"{name}=tl.load(row + {i}).to(kind)" for name, i in at.items())
     source = f"def hyper_of(row, kind: tl.constexpr):\n    return Hyper({values})\n"
-    names = {"tl": tl, "Hyper": namedtuple("Hyper", at), "__name__": __name__}
+    names = {"tl": tl, "Hyper": hyper_type(own), "__name__": __name__}
     return compiled("hyper_of", source, f"hyperparameters {own}", names)
 
 

@@ -209,9 +209,7 @@ def step_segments(
         yy, wy, xy, cancels = landing(sums, u, h, direction)
         if any_of(cancels):
             a = tl.zeros_like(yy) + u.a_w
-            pp, pw, px = sums_of_point(
-                at, tile, inside, h, a, u.a_x, u.a_1, direction, shape
-            )
+            pp, pw, px = sums_of_point(at, tile, inside, h, a, u.a_x, u.a_1, direction, shape)
             yy = tl.where(cancels, pp, yy)
             wy = tl.where(cancels, pw, wy)
             xy = tl.where(cancels, px, xy)
