@@ -79,3 +79,13 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def compiled_afresh() -> Iterator[None]:
+    """What torch.compile has compiled in one test is none of another's."""
+    import torch._dynamo  # takes seconds
+
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_leaves
 from torch_infos import INFOS, WELCOME, common, their
 from torch_runs import (
     SOME,
+    SOME_INPUTS,
     as_numbers,
     assert_all_same,
     closure_of,
@@ -49,8 +50,8 @@ ERRORS = [(info, e) for info in INFOS for e in info.optim_error_inputs_func("cpu
 TENSORS = [
     *(
         pair
-        for pair in INPUTS
-        if pair[0] in SOME and any(isinstance(v, Tensor) for v in tree_leaves(pair[1].kwargs))
+        for pair in SOME_INPUTS
+        if any(isinstance(v, Tensor) for v in tree_leaves(pair[1].kwargs))
     ),
     # Apart, because not every torch's schedulers take one.
     *(

@@ -62,3 +62,9 @@ def moment_of(name: str) -> str:
 
 def counts_steps(name: str) -> bool:
     return name not in ("SGDMRT", "SGDP")
+
+
+def of_length(name: str, dim: int) -> dict[str, Any]:
+    """The typical case for segments of `dim` elements. Two of them, of mean 0, cannot turn: what is
+    left of a direction is rounding."""
+    return {**typical(name), **(known(name, zero_mean=False) if dim == 2 else {})}
