@@ -8,13 +8,15 @@ draws, steps and compares number 1234 again, as tests/test_random_configurations
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from cases import OPTIMIZERS
+from cases import OPTIMIZERS, counts_steps, known, least
+from oracles.run import ORACLES
 from oracles.tolerance import allowed_error, arithmetic_dtype, error, references
 from stepping import make, set_grad
 from torch import Tensor
@@ -78,26 +80,52 @@ class Drawing:
     def _group(self) -> Group:
         hyper, blocks = self._hyper(), self._random.random() < 0.8
         count = self._random.randint(1, 8)
-        dims = hyper["channel_dims"]
-        return Group(hyper, blocks, [self._parameter(dims, blocks) for _ in range(count)])
+        dims = hyper.get("channel_dims", self._segments)
+        parameters = [self._parameter(dims, blocks) for _ in range(count)]
+        if hyper.get("zero_mean") and not all(self._is_turned(p, dims) for p in parameters):
+            hyper["zero_mean"] = False
+        return Group(hyper, blocks, parameters)
 
     def _hyper(self) -> dict[str, Any]:
         choice = self._random.choice
         lr = 10 ** self._random.uniform(-4.0, -0.5)
-        hyper = {
+        momenta = (0.0, 0.5, 0.9, *(() if self.name == "SGDP" else (1.0,)))
+        drawn = {
             "lr": choice((lr, lr, torch.tensor(lr, dtype=torch.float64))),
             "weight_decay": choice((0.0, 0.0, 1e-2, 0.3)),
             "decoupled_weight_decay": choice((False, True)),
             "maximize": choice((False, False, True)),
             "channel_dims": self._channel_dims(),
+            "betas": (choice((0.0, 0.5, 0.9, 0.99)), choice((0.0, 0.9, 0.99, 0.999))),
+            "eps": choice((1e-8, 1e-8, 1e-6, 1e-3, 0.1)),
+            "grad_clip": choice((None, None, 1e-3, 1.0, 1e3)),
+            "momentum": choice(momenta),
+            "dampening": choice((0.0, 0.0, 0.3)),
+            "nesterov": choice((False, True)),
+            "delta": choice((0.1, 1.5, 6.0)),
+            "wd_ratio": choice((0.1, 0.5)),
+            "decision": choice(("tensor", "filter")),
+            "radius": choice(("init", "sqrt_dim", 0.3)),
+            "tangent": choice((False, True)),
+            "zero_mean": choice((False, True)),
+            "update_norm_decay_factor": choice((0.0, 0.5, 0.9)),
+            "rotational_eps": choice((1e-8, 1e-3)),
+            "always_adapt": choice((False, True)),
+            "trust_coefficient": choice((1e-3, 0.1)),
         }
-        if self.name == "SGDMRT":
-            momentum, dampening = choice((0.0, 0.5, 0.9, 1.0)), choice((0.0, 0.0, 0.3))
-            return {**hyper, "momentum": momentum, "dampening": dampening}
-        if self.name == "AdamG":
-            hyper["grad_clip"] = choice((None, None, 1e-3, 1.0, 1e3))
-        betas = choice((0.0, 0.5, 0.9, 0.99)), choice((0.0, 0.9, 0.99, 0.999))
-        return {**hyper, "betas": betas, "eps": choice((1e-8, 1e-8, 1e-6, 1e-3, 0.1))}
+        return known(self.name, **drawn)
+
+    @property
+    def _segments(self) -> tuple[int, ...]:
+        return ORACLES[self.name].channel_dims
+
+    def _is_turned(self, p: Parameter, channel_dims: tuple[int, ...] | None) -> bool:
+        """Whether a direction less its mean is more than rounding: it is not where its elements
+        are alike, as the signs of few may be and numbers that are seen everywhere are."""
+        channels = {d % len(p.shape) for d in channel_dims or () if p.shape}
+        inside = math.prod(n for d, n in enumerate(p.shape) if d not in channels)
+        is_classic = channel_dims is None or len(p.shape) < 2
+        return is_classic or inside > 32 and not any(g and g.expanded for g in p.gradients)
 
     def _channel_dims(self) -> tuple[int, ...] | None:
         kind = self._random.random()
@@ -220,7 +248,7 @@ def step(drawing: Drawing, backend: str, seed: int) -> list[Ended]:
     for group, of_group in zip(drawing.groups, made, strict=True):
         own = {"params": [w for w, _ in of_group], "backend": backend if group.blocks else None}
         groups.append({**group.hyper, **own})
-    optimizer = make(drawing.name, groups)
+    optimizer = make(drawing.name, groups, **least(drawing.name))
     for t in range(drawing.steps):
         for w, grads in itertools.chain(*made):
             w.grad = w.grad_dtype = None
@@ -235,7 +263,7 @@ def step(drawing: Drawing, backend: str, seed: int) -> list[Ended]:
             if not taken or not w.numel():
                 assert not state, f"{what} was not stepped and has state"
                 taken = []
-            elif drawing.name != "SGDMRT":
+            elif counts_steps(drawing.name):
                 assert float(state.pop("step")) == len(taken), f"the steps of {what}"
             memory = torch.empty(0, dtype=w.dtype).set_(w.untyped_storage())
             assert int(memory.isnan().sum()) == len(memory) - w.numel(), f"written beside {what}"

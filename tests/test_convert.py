@@ -257,6 +257,9 @@ def test_adam_starts_no_other_optimizer() -> None:
     adam, params, _ = adam_half_way()
     match = "AdamST or AdamSRT, not SGDMRT"
     assert_refused(from_adam, adam.state_dict(), make("SGDMRT", params), TypeError, match)
+    for name in ("AdamP", "RotationalAdamW", "RiemannianAdam"):
+        other = make(name, params)
+        assert_refused(from_adam, adam.state_dict(), other, TypeError, f"AdamSRT, not {name}$")
     match = "not AdamG, whose moments .* unit vectors"
     assert_refused(from_adam, adam.state_dict(), make("AdamG", params), TypeError, match)
 

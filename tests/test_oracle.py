@@ -117,8 +117,11 @@ def drift_references(name: str, dtype: torch.dtype) -> tuple[Any, ...]:
     return w0, grads, *references(name, w0, grads, dtype, **typical(name))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(torch.float32, name) for name in OPTIMIZERS]
+    + [(torch.bfloat16, name) for name in REPRESENTATIVES],
+)
 def test_drift_over_thousands_of_steps(name: str, dtype: torch.dtype, backend: str) -> None:
     w0, grads, oracle, plain = drift_references(name, dtype)
     p, state = run(name, w0, grads, backend, **typical(name))
