@@ -168,10 +168,9 @@ def test_tensors_are_passed_by_address(gpu: Gpu, dtype: torch.dtype) -> None:
     assert gpu.groups[0][0] == numbers
     assert gpu.groups[0][1] == (
         (lr.data_ptr(), dtype == torch.float64),
-        *numbers[1:8],
+        *numbers[1:-2],
         (scale.data_ptr(), False),
         (found.data_ptr(), False),
-        (),
     )
     # A step under which they lie still sends nothing new.
     gpu.step([numbers, group_hyper(lr=lr, grad_scale=scale, found_inf=found)])
@@ -213,11 +212,12 @@ def test_tensors_elsewhere_are_moved_once_for_all_groups(
 def test_the_compiled_module_takes_addresses(native: str) -> None:
     plan = planning.compiled.Plan()
     numbers = group_hyper()
-    plan.step([numbers, ((64, True), *numbers[1:8], (64, False), (64, False), ())], 1)
+    plan.step([numbers, ((64, True), *numbers[1:-2], (64, False), (64, False))], 1)
     for wrong in (
-        numbers[:8],
-        (*numbers[:8], (64, True), 0.0, ()),
-        (*numbers[:8], 1.0, (64, True), ()),
+        numbers[:-1],
+        (*numbers[:-2], (64, True), 0.0),
+        (*numbers[:-2], 1.0, (64, True)),
+        (*numbers[:-3], (1.0,) * 5, 1.0, 0.0),
         (("64", True), *numbers[1:]),
         ("0.1", *numbers[1:]),
     ):

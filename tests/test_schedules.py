@@ -160,7 +160,9 @@ OTHERS: dict[str, Any] = {
 }
 # Which of them say how a step is taken, and not what it is.
 HOW = ("capturable", "foreach", "fused", "backend")
-OVERRIDES = [(name, key) for name in OPTIMIZERS for key in make(name, weights(), **least(name)).defaults]
+OVERRIDES = [
+    (name, key) for name in OPTIMIZERS for key in make(name, weights(), **least(name)).defaults
+]
 
 
 @pytest.mark.parametrize(("name", "key"), OVERRIDES)
