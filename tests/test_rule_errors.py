@@ -163,7 +163,10 @@ BAD = [
     (Rule("mine", tangential), "gram has hh only where"),
     (Rule("mine", tangential, **ADAM), "gram has hh only where"),
     (Rule("mine", step, land, "previous"), 'whose direction is "previous" has no land'),
-    (Rule("mine", uses_s, second_moment=None), 'only where second_moment="segment", or with a segment_state: hand it on, s=s'),
+    (
+        Rule("mine", uses_s, second_moment=None),
+        'only where second_moment="segment", or with a segment_state: hand it on, s=s',
+    ),
     (Rule("mine", changes_s, **ADAM), "the second moment is not the rule's: hand s on"),
     (Rule("mine", uses_own, own=("floor",)), "h.own has no radius: declare it"),
     (Rule("mine", step, land, "sign"), 'b_x only where direction is "moment" or "previous"'),
