@@ -33,7 +33,7 @@ struct RuleInfo {
 struct Segments {
   void* w;
   const void* g;       // null: nothing to do
-  void* m;             // null where no first moment is kept
+  void* m;             // null where no first moment is kept; not where v is
   void* v;             // second moment per element; null where none is kept
   void* s;             // what the rule keeps per segment; null where it keeps nothing
   const void* radius;  // the norm of each segment that the rule keeps; null where it keeps none

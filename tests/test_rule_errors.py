@@ -20,6 +20,18 @@ def step(gram, s, h):
     return Update(s=s, a_w=h.decay, a_x=-h.lr)
 
 
+def share(gram, h):
+    return gram.wg / gram.ww
+
+
+def share_of_radius(gram, h):
+    return gram.wg / gram.radius
+
+
+def verdict_on_x(whole, peak, h):
+    return peak / whole.xx
+
+
 def everything(products, v, numbers, /):
     """Unannotated, with names of its own."""
     v = numbers.beta2 * v + products.gg * 1
@@ -165,8 +177,17 @@ BAD = [
     (Rule("mine", step, land, "previous"), 'whose direction is "previous" has no land'),
     (
         Rule("mine", uses_s, second_moment=None),
-        'only where second_moment="segment", or with a segment_state: hand it on, s=s',
+        '"segment", or with a segment_state: hand it on, s=s',
     ),
+    (
+        Rule("mine", step, direction="previous", peak=share, verdict=verdict),
+        'whose direction is "previous" has no verdict',
+    ),
+    (
+        Rule("mine", step, keeps_radius=True, peak=share_of_radius, verdict=verdict),
+        "gram has radius only where x is known",
+    ),
+    (Rule("mine", step, peak=share, verdict=verdict_on_x), "whole has xx only where x is known"),
     (Rule("mine", changes_s, **ADAM), "the second moment is not the rule's: hand s on"),
     (Rule("mine", uses_own, own=("floor",)), "h.own has no radius: declare it"),
     (Rule("mine", step, land, "sign"), 'b_x only where direction is "moment" or "previous"'),

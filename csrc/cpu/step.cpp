@@ -4,51 +4,13 @@
 #include "step.h"
 
 #include "agent.h"
+#include "columns.h"
 #if defined(__AVX2__)
 #include <cpuid.h>
 #endif
 
 namespace sphere_fused {
 inline namespace SPHERE_ISA {
-
-// Lane c of a vector, or the number itself.
-template <class T, class V>
-SPHERE_INLINE T lane(V v, int c) {
-  if constexpr (std::is_same_v<T, V>) return v;
-  else return v[c];
-}
-
-template <class T, class V>
-SPHERE_INLINE Gram<T> lane(const Gram<V>& a, int c) {
-  return {lane<T>(a.ww, c),
-          lane<T>(a.wx, c),
-          lane<T>(a.xx, c),
-          lane<T>(a.wg, c),
-          lane<T>(a.gg, c),
-          lane<T>(a.gx, c),
-          {},
-          {},
-          lane<T>(a.sw, c),
-          lane<T>(a.sx, c),
-          {}};
-}
-
-// Of one column, or of as many neighbouring ones as a vector has lanes.
-template <class V, class T>
-SPHERE_INLINE Update<V> gather(const Update<T>* u) {
-  const auto field = [u](T Update<T>::* which) {
-    if constexpr (std::is_same_v<V, T>) {
-      return u->*which;
-    } else {
-      V v;
-      for (int c = 0; c < kLanes<T>; ++c) v[c] = u[c].*which;
-      return v;
-    }
-  };
-  using U = Update<T>;
-  return {field(&U::s),   field(&U::a_w), field(&U::a_x), field(&U::a_h),   field(&U::a_1),
-          field(&U::b_w), field(&U::b_x), field(&U::b_h), field(&U::radial)};
-}
 
 template <class T>
 Hyper<T> hyper_of(const Work& work) {
@@ -70,12 +32,12 @@ template <Direction kDirection, class T>
   Gram<T> gram = rounded<T>(as_one ? work.verdict->whole : sums);
   if (at.radius) gram.radius = static_cast<const T*>(at.radius)[index];
   T* s = at.s ? static_cast<T*>(at.s) + index : nullptr;
-  const Update<T> u = decide<kDirection>(
-      at.rule, gram, s ? *s : T(0), h,
-      [&](const Of<kDirection, T>& of, bool needed) -> Measured<kDirection, T> {
-        if (!needed) return {};
-        return measured(at, index, h, of);
-      });
+  const Update<T> u =
+      decide<kDirection>(at.rule, gram, s ? *s : T(0), h,
+                         [&](const Of<kDirection, T>& of, bool needed) -> Measured<kDirection, T> {
+                           if (!needed) return {};
+                           return measured(at, index, h, of);
+                         });
   if (s) *s = u.s;
   return u;
 }
@@ -87,11 +49,11 @@ inline constexpr int64_t kBatchRows = 16;
 static_assert(kHead <= kAloneRow);
 // Longer rows make Adam's direction twice: the room for it is on the stack.
 inline constexpr int64_t kMostRoom = 16384;
-// Elements of a column that are summed in one go: they all meet in one lane, where of a row's every
-// eighth does. So many rows of a strip stay in the first level of the cache; to gather updates takes
-// as long as to use them for about as many.
-inline constexpr int64_t kSumRows = 16;
-inline constexpr int64_t kUpdateRows = 64;
+template <class W, class G>
+Stretch<W, G> block_of(const Segments& at, int64_t row, int64_t block) {
+  const int64_t first = block * kBlock, rest = at.dim - first;
+  return {at, row * at.dim + first, rest < kBlock ? rest : kBlock};
+}
 
 template <class W, class G, Direction kDirection>
 struct Parameter {
@@ -177,41 +139,7 @@ struct Parameter {
     });
   }
 
-  // Segments that are columns, as many as fit a unit: neighbours are walked down together.
-  struct Strip {
-    int64_t segment, start, width;  // its first segment and element, and how many columns it has
-
-    Strip(const Segments& at, int64_t unit) {
-      const int64_t per_outer = (at.inner + kUnitColumns - 1) / kUnitColumns;
-      const int64_t outer = unit / per_outer, column = unit % per_outer * kUnitColumns;
-      segment = outer * at.inner + column, start = outer * at.dim * at.inner + column;
-      width = column + kUnitColumns < at.inner ? kUnitColumns : at.inner - column;
-    }
-  };
-
-  // Calls at(top, bottom, column, V{}) for all vectors of neighbouring columns, `rows` at a time.
-  template <class At>
-  SPHERE_INLINE static void tiles(int64_t rows, int64_t dim, int64_t width, At at) {
-    for (int64_t top = 0; top < dim; top += rows) {
-      const int64_t bottom = top + rows < dim ? top + rows : dim;
-      sweep<T>(0, width, [&](int64_t c, auto kind) __attribute__((always_inline)) {
-        at(top, bottom, c, kind);
-      });
-    }
-  }
-
-  template <class Look>
-  static void sum_columns(const Segments& at, const Strip& strip, const Look look,
-                          Gram<double> (&sums)[kUnitColumns]) {
-    for (int64_t c = 0; c < strip.width; ++c) sums[c] = {};
-    tiles(kSumRows, at.dim, strip.width, [&](int64_t top, int64_t bottom, int64_t c, auto kind) {
-      using V = decltype(kind);
-      Gram<V> part{};
-      for (int64_t d = top; d < bottom; ++d) look(part, d * at.inner + c);
-      for (int k = 0; k < int(sizeof(V) / sizeof(T)); ++k) fold(sums[c + k], lane<T>(part, k));
-    });
-  }
-
+  // Segments that are columns.
   static void columns(const Work& work, int64_t first, int64_t last) {
     const auto h = hyper_of<T>(work);
     const int64_t dim = work.at->dim, inner = work.at->inner;
@@ -219,16 +147,18 @@ struct Parameter {
       const Strip strip(*work.at, first);
       const Row row(*work.at, strip.start, strip.width);
       Gram<double> sums[kUnitColumns];
-      sum_columns(*work.at, strip, Step<kDirection, W, G>{row, h}, sums);
+      sum_columns<T>(*work.at, strip, Step<kDirection, W, G>{row, h}, sums);
       Update<T> updates[kUnitColumns];
       for (int64_t c = 0; c < strip.width; ++c) {
         updates[c] = decided(work, strip.segment + c, sums[c], h);
       }
-      tiles(kUpdateRows, dim, strip.width, [&](int64_t top, int64_t bottom, int64_t c, auto kind) {
-        using V = decltype(kind);
-        const auto u = gather<V>(updates + c);
-        for (int64_t d = top; d < bottom; ++d) write<kDirection, V>(row, d * inner + c, h, u);
-      });
+      tiles<T>(kUpdateRows, dim, strip.width,
+               [&](int64_t top, int64_t bottom, int64_t c, auto kind) {
+                 using V = decltype(kind);
+                 const auto u = gather<V>(updates + c);
+                 for (int64_t d = top; d < bottom; ++d)
+                   write<kDirection, V>(row, d * inner + c, h, u);
+               });
     }
   }
 
@@ -238,13 +168,9 @@ struct Parameter {
     else columns(work, first, last);
   }
 
-  static Row block_of(const Segments& at, int64_t row, int64_t block) {
-    const int64_t first = block * kBlock, rest = at.dim - first;
-    return Row(at, row * at.dim + first, rest < kBlock ? rest : kBlock);
-  }
-
   static Gram<double> block_gram(const Work& work, int64_t row, int64_t block) {
-    return gram_of<T>(Step<kDirection, W, G>{block_of(*work.at, row, block), hyper_of<T>(work)});
+    return gram_of<T>(
+        Step<kDirection, W, G>{block_of<W, G>(*work.at, row, block), hyper_of<T>(work)});
   }
 
   static Update<double> row_update(const Work& work, int64_t row, const Gram<double>& gram) {
@@ -253,18 +179,29 @@ struct Parameter {
 
   static void block_update(const Work& work, int64_t row, int64_t block,
                            const Update<double>& update) {
-    update_stretch<kDirection>(block_of(*work.at, row, block), hyper_of<T>(work),
+    update_stretch<kDirection>(block_of<W, G>(*work.at, row, block), hyper_of<T>(work),
                                rounded<T>(update));
   }
 
+  static Gram<double> survey_elements(const Work& work, int64_t first, int64_t last) {
+    return gram_of<T>(
+        Peek<kDirection, W, G>{Row(*work.at, first, last - first), hyper_of<T>(work)});
+  }
+};
+
+// What rules say before a step depends on no direction.
+template <class W, class G>
+struct Types {
   static Survey survey(const Work& work, int64_t first, int64_t last) {
+    using Row = Stretch<W, G>;
+    using T = typename Row::T;
     const auto h = hyper_of<T>(work);
     const auto exact = hyper_of<double>(work);
     const Segments& at = *work.at;
     const auto sums_of = [&](const Row& row) { return gram_of<T>(Glance<W, G>{row, h}); };
     if (at.inner == 1 && at.dim > kLongRow) {
       const int64_t blocks = (at.dim + kBlock - 1) / kBlock;
-      return {sums_of(block_of(at, first / blocks, first % blocks)), 0};
+      return {sums_of(block_of<W, G>(at, first / blocks, first % blocks)), 0};
     }
     Survey survey{};
     const auto take = [&](const Gram<double>& gram) {
@@ -278,20 +215,30 @@ struct Parameter {
       }
       const Strip strip(at, first);
       Gram<double> sums[kUnitColumns];
-      sum_columns(at, strip, Glance<W, G>{Row(at, strip.start, strip.width), h}, sums);
+      sum_columns<T>(at, strip, Glance<W, G>{Row(at, strip.start, strip.width), h}, sums);
       for (int64_t c = 0; c < strip.width; ++c) take(sums[c]);
     }
     return survey;
   }
-
-  static Gram<double> survey_elements(const Work& work, int64_t first, int64_t last) {
-    return gram_of<T>(Peek<kDirection, W, G>{Row(*work.at, first, last - first), hyper_of<T>(work)});
-  }
 };
 
-// Calls f with the Parameter that the dtypes and the rule of `at` ask for.
+template <class F>
+auto with_types(const Segments& at, F f) {
+  const bool wide = at.g_type == kFloat32;
+  switch (at.w_type) {
+    case kFloat64:
+      return wide ? f(Types<double, float>{}) : f(Types<double, double>{});
+    case kBFloat16:
+      return wide ? f(Types<bfloat16, float>{}) : f(Types<bfloat16, bfloat16>{});
+    case kFloat16:
+      return wide ? f(Types<float16, float>{}) : f(Types<float16, float16>{});
+    default:
+      return f(Types<float, float>{});
+  }
+}
+
 template <class W, class G, class F>
-auto with_direction(const Segments& at, F f) {
+auto with_direction(const Segments& at, Types<W, G>, F f) {
   switch (kRules[at.rule].direction) {
     case kPrevious:
       return f(Parameter<W, G, kPrevious>{});
@@ -306,20 +253,10 @@ auto with_direction(const Segments& at, F f) {
   }
 }
 
+// Calls f with the Parameter that the dtypes and the rule of `at` ask for.
 template <class F>
 auto with_parameter(const Segments& at, F f) {
-  const bool wide = at.g_type == kFloat32;
-  switch (at.w_type) {
-    case kFloat64:
-      return wide ? with_direction<double, float>(at, f) : with_direction<double, double>(at, f);
-    case kBFloat16:
-      return wide ? with_direction<bfloat16, float>(at, f)
-                  : with_direction<bfloat16, bfloat16>(at, f);
-    case kFloat16:
-      return wide ? with_direction<float16, float>(at, f) : with_direction<float16, float16>(at, f);
-    default:
-      return with_direction<float, float>(at, f);
-  }
+  return with_types(at, [&](auto types) { return with_direction(at, types, f); });
 }
 
 #if defined(__AVX2__)
@@ -361,7 +298,7 @@ extern const Kernels SPHERE_KERNELS = {
       with_parameter(*work.at, [&](auto p) { p.block_update(work, row, block, update); });
     },
     [](const Work& work, int64_t first, int64_t last) {
-      return with_parameter(*work.at, [&](auto p) { return p.survey(work, first, last); });
+      return with_types(*work.at, [&](auto types) { return types.survey(work, first, last); });
     },
     [](const Work& work, int64_t first, int64_t last) {
       return with_parameter(*work.at, [&](auto p) { return p.survey_elements(work, first, last); });

@@ -152,7 +152,6 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
   Progress& progress = *global(exchange.progress + entry.first_bundle + number);
   auto* const update = global(
       reinterpret_cast<Update<T>*>(exchange.updates + entry.first_segment + number * kSlots));
-  double* const sums = global(exchange.sums + entry.first_sums + number * each * kSlots * kSums);
 
   if (t.updates) {
     if (threadIdx.x == 0) {
@@ -167,6 +166,8 @@ __device__ __forceinline__ void take_turn(const Entry& entry, const Exchange& ex
   const Gram<double> gram = sum<kDirection>(
       bundle.group, sum_of<kDirection, kFirstReading<kDirection>, kVectors, true, kChunks, kCount>(
                         piece, mine, h));
+  // Not before: it would take registers while much is asked for.
+  double* const sums = global(exchange.sums + entry.first_sums + number * each * kSlots * kSums);
   if (bundle.slot() >= 0) {
     double v[kProducts<kDirection>];
     unpack<kDirection>(gram, v);

@@ -238,7 +238,7 @@ void CudaSteps::lay_out(const std::vector<Segments>& table) {
   updates_at_ = aligned(counters_at_ + size_t(counter_count_) * sizeof(unsigned));
   sums_at_ = aligned(updates_at_ + size_t(segments) * sizeof(Update<double>));
   surveys_at_ = aligned(sums_at_ + size_t(sums) * sizeof(double));
-  memory_bytes_ = surveys_at_ + size_t(surveys) * sizeof(Survey);
+  memory_bytes_ = surveys_at_ + size_t(surveys) * sizeof(Surveyed);
 }
 
 bool CudaSteps::fits(const std::vector<Segments>& table) const {
@@ -285,9 +285,10 @@ void CudaSteps::step(const std::vector<Segments>& table, const std::vector<Group
   auto* const progress = reinterpret_cast<Progress*>(counters + launches_.size());
   for (size_t i = 0; i < launches_.size(); ++i) {
     const Launch& l = launches_[i];
-    const Exchange exchange = {
-        counters + i, progress, reinterpret_cast<Update<double>*>(base + updates_at_),
-        reinterpret_cast<double*>(base + sums_at_), reinterpret_cast<Survey*>(base + surveys_at_)};
+    const Exchange exchange = {counters + i, progress,
+                               reinterpret_cast<Update<double>*>(base + updates_at_),
+                               reinterpret_cast<double*>(base + sums_at_),
+                               reinterpret_cast<Surveyed*>(base + surveys_at_)};
     const WorkList work = {reinterpret_cast<Entry*>(base),
                            reinterpret_cast<const int32_t*>(base + l.map), unsigned(l.units),
                            exchange};

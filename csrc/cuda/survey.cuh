@@ -7,28 +7,28 @@
 namespace sphere_fused {
 inline namespace SPHERE_ISA {
 
-__device__ __forceinline__ void operator+=(Survey& all, const Survey& part) {
+__device__ __forceinline__ void operator+=(Surveyed& all, const Surveyed& part) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) all.sums[i] += part.sums[i];
   all.peak = maximum(all.peak, part.peak);
 }
 
-__device__ __forceinline__ Survey from_others(const Survey* part) {
+__device__ __forceinline__ Surveyed from_others(const Surveyed* part) {
   return {{from_others(part->sums), from_others(part->sums + 1), from_others(part->sums + 2),
            from_others(part->sums + 3)},
           from_others(&part->peak)};
 }
 
 // Makes of what each thread has surveyed what the block has.
-__device__ __forceinline__ void gather_in_block(Survey& own) {
+__device__ __forceinline__ void gather_in_block(Surveyed& own) {
   const BlockGroup block;
   block.sum(own.sums);
   own.peak = block.largest(own.peak);
 }
 
 // And of that, in the block that comes last, what all units have. Returns whether this is the one.
-__device__ __forceinline__ bool gather(Survey& own, Survey* of_units, int64_t unit, int64_t units,
-                                       unsigned* surveyed) {
+__device__ __forceinline__ bool gather(Surveyed& own, Surveyed* of_units, int64_t unit,
+                                       int64_t units, unsigned* surveyed) {
   gather_in_block(own);
   bool last = false;
   if (threadIdx.x == 0) {
@@ -48,7 +48,7 @@ __device__ __forceinline__ bool gather(Survey& own, Survey* of_units, int64_t un
 template <class Group, class T>
 __device__ __forceinline__ void survey_segment(const Group& group, const Gram<double>& part,
                                                bool inside, int rule, const Hyper<T>& h,
-                                               Survey& own) {
+                                               Surveyed& own) {
   double v[] = {part.ww, part.wg, part.gg};
   group.sum(v);
   if (!inside || !group.leads()) return;
@@ -58,7 +58,7 @@ __device__ __forceinline__ void survey_segment(const Group& group, const Gram<do
 }
 
 template <bool kVectors, class W, class G>
-__device__ __forceinline__ void survey_rows(const Entry& entry, int64_t unit, Survey& own) {
+__device__ __forceinline__ void survey_rows(const Entry& entry, int64_t unit, Surveyed& own) {
   using T = Arithmetic<W>;
   constexpr int kVector = Elements<W, G>::kVector, kChunks = chunks_at_once(sizeof(T), kVector);
   const Segments& at = entry.at;
@@ -77,7 +77,7 @@ __device__ __forceinline__ void survey_rows(const Entry& entry, int64_t unit, Su
 }
 
 template <class W, class G>
-__device__ __forceinline__ void survey_strip(const Entry& entry, int64_t unit, Survey& own) {
+__device__ __forceinline__ void survey_strip(const Entry& entry, int64_t unit, Surveyed& own) {
   using T = Arithmetic<W>;
   const Hyper<T>& h = hyper_of<T>(entry);
   const StripBundle strip(entry.at, unit);
@@ -89,9 +89,9 @@ __device__ __forceinline__ void survey_strip(const Entry& entry, int64_t unit, S
 
 // The verdict, from w and g of all segments.
 template <class W, class G>
-__device__ __forceinline__ void survey(Entry& entry, Survey* surveys, int64_t unit) {
+__device__ __forceinline__ void survey(Entry& entry, Surveyed* surveys, int64_t unit) {
   const Segments& at = entry.at;
-  Survey own;
+  Surveyed own;
   if (at.inner > 1) survey_strip<W, G>(entry, unit, own);
   else if (at.dim % Elements<W, G>::kVector == 0) survey_rows<true, W, G>(entry, unit, own);
   else survey_rows<false, W, G>(entry, unit, own);
@@ -105,7 +105,7 @@ __device__ __forceinline__ void survey(Entry& entry, Survey* surveys, int64_t un
 
 // The other sums over the tensor, where the verdict needs them.
 template <Direction kDirection, class W, class G>
-__device__ __forceinline__ void survey_more(Entry& entry, Survey* surveys, int64_t unit) {
+__device__ __forceinline__ void survey_more(Entry& entry, Surveyed* surveys, int64_t unit) {
   using T = Arithmetic<W>;
   constexpr int kVector = Elements<W, G>::kVector,
                 kChunks = chunks_at_once(sizeof(T), kVector, kDirection == kAdam);
@@ -118,7 +118,7 @@ __device__ __forceinline__ void survey_more(Entry& entry, Survey* surveys, int64
   const auto mine = share_of<int>(true, kVector, BlockGroup{}, end);
   const Gram<double> part =
       sum_of<kDirection, kLooks, true, false, kChunks, kVector>(elements, mine, h);
-  Survey own = {{part.wx, part.xx, part.sw, part.sx}};
+  Surveyed own = {{part.wx, part.xx, part.sw, part.sx}};
   const int64_t units = ceil_div(count, kSurveyed);
   if (!gather(own, surveys + entry.first_survey, unit, units, entry.surveyed + 1)) return;
   if (threadIdx.x != 0) return;

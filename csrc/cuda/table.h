@@ -18,7 +18,7 @@ enum Phase : int8_t {
 };
 
 // What has been surveyed of a tensor: sums, and the largest that the rule makes of a segment.
-struct Survey {
+struct Surveyed {
   double sums[4] = {};
   double peak = -std::numeric_limits<double>::infinity();
 };
@@ -55,7 +55,7 @@ struct Exchange {
   Progress* progress;       // by bundle
   Update<double>* updates;  // by segment, in what the arithmetic is done in
   double* sums;             // kSums by piece and segment of its bundle
-  Survey* surveys;          // by unit
+  Surveyed* surveys;        // by unit
 };
 
 // The work of one launch: unit u is a piece of entries[entry_of[u]].

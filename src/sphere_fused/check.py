@@ -187,6 +187,8 @@ def problem_of(rule: Rule) -> str | None:
         return 'a rule whose direction is "previous" has no land: leave it out'
     if rule.second_moment == "segment" and rule.segment_state is not None:
         return 's is the second moment where second_moment="segment": leave segment_state out'
+    if rule.verdict is not None and rule.direction == "previous":
+        return 'a rule whose direction is "previous" has no verdict: leave it out'
     if (rule.peak is None) != (rule.verdict is None):
         return "peak and verdict go together: give both or neither"
     if not isinstance(rule.own, tuple):
@@ -232,10 +234,10 @@ class Checker:
     def lacks(self, kind: str, field: str) -> str | None:
         """Why the rule's functions do not have that field of a tuple, or None if they do."""
         rule = self.rule
-        if kind == "Gram" and field == "radius":
-            return None if rule.keeps_radius else "keeps_radius=True"
         if kind == "Gram" and self.parsed.role in ("peak", "verdict"):
             return None if field in SURVEYED else "x is known, which is later"
+        if kind == "Gram" and field == "radius":
+            return None if rule.keeps_radius else "keeps_radius=True"
         if kind == "Gram" and field in SOME_PRODUCTS and field not in DIRECTIONS[rule.direction]:
             return directions(d for d in DIRECTIONS if field in DIRECTIONS[d])
         some = {f for fields in UPDATES.values() for f in fields}
