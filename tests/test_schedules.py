@@ -15,7 +15,7 @@ from stepping import make, random, random_grads, take_steps
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler, swa_utils
 
-# With betas and with momentum, averaged with both betas or one after the other.
+# With betas, with momentum, and betas of which both are the first moment's.
 each = pytest.mark.parametrize("name", ["AdamSRT", "SGDP", "RotationalLion"])
 SHAPES = [(6, 5), (4, 3, 3, 3)]
 STEPS = 6
