@@ -315,3 +315,11 @@ def test_a_post_hook_finds_what_the_run_goes_on_from(backend: str) -> None:
     assert not optimizer.state[p]["exp_avg"].any()
     take_steps(optimizer, [p], [[grads[0]]])
     assert optimizer.state[p]["exp_avg_sq"].all()
+
+
+def test_a_checkpoint_of_a_relative_is_refused(backend: str) -> None:
+    """Whose state would fit."""
+    params = [random(3, 4, seed=1)]
+    saved = make("LAMB", params, backend).state_dict()
+    with pytest.raises(ValueError, match="of another optimizer than AdamP: only one of them has"):
+        make("AdamP", params, backend).load_state_dict(saved)

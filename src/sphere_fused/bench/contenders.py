@@ -91,7 +91,9 @@ def grouped(case: Case, params: list[torch.Tensor]) -> list[dict[str, Any]]:
     own = [[p] for p in params] if case.own_groups else [params]
     # AdamH's are others, and some optimizers have none.
     dims = {} if case.channel_dims == (0,) else {"channel_dims": case.channel_dims}
-    return [{"params": group, "lr": 1e-3 / (i + 1), **dims} for i, group in enumerate(own)]
+    # So small that weights stay where they are: of gradients that are always the same they would
+    # come to lie along them, where sums cancel and are measured, which training hardly ever sees.
+    return [{"params": group, "lr": 1e-9 / (i + 1), **dims} for i, group in enumerate(own)]
 
 
 def pieces(total: int, size: int) -> tuple[int, int]:

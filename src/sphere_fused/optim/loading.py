@@ -13,7 +13,10 @@ from sphere_fused.plan import Entry
 LOCAL_OPTIONS = ("foreach", "fused", "backend", "capturable")
 
 # What groups of every version of an optimizer have, or have not.
-DISTINCTIVE = ("betas", "momentum", "grad_clip", "momentum_decay")
+DISTINCTIVE = (
+    *("betas", "momentum", "grad_clip", "momentum_decay", "delta", "tangent", "zero_mean"),
+    *("always_adapt", "trust_coefficient"),
+)
 
 
 class LoadsCheckpoints(Optimizer):
