@@ -93,7 +93,7 @@ def grouped(case: Case, params: list[torch.Tensor]) -> list[dict[str, Any]]:
     dims = {} if case.channel_dims == (0,) else {"channel_dims": case.channel_dims}
     # So small that weights stay where they are: of gradients that are always the same they would
     # come to lie along them, where sums cancel and are measured, which training hardly ever sees.
-    return [{"params": group, "lr": 1e-9 / (i + 1), **dims} for i, group in enumerate(own)]
+    return [{"params": group, "lr": 1e-6 / (i + 1), **dims} for i, group in enumerate(own)]
 
 
 def pieces(total: int, size: int) -> tuple[int, int]:

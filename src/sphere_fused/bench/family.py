@@ -73,7 +73,7 @@ MEMBERS: dict[str, Member] = {
         "spheres", sgd(sf.RiemannianSGD, weight_decay=0.0), 1, 1, peer=GEOOPT_SGD
     ),
     "LAMB": Member("layerwise", sf.LAMB, 2, 2, "w m v", LAMB, 1.45),
-    "LARS": Member("layerwise", sgd(sf.LARS), 1, 1, "w g"),
+    "LARS": Member("layerwise", sgd(sf.LARS, trust_coefficient=1.0), 1, 1, "w g"),
 }
 KINDS = tuple(dict.fromkeys(member.kind for member in MEMBERS.values()))
 # How a member is run, as the part of a contender's name after the comma says, and its backend.
