@@ -125,7 +125,7 @@ class Drawing:
         channels = {d % len(p.shape) for d in channel_dims or () if p.shape}
         inside = math.prod(n for d, n in enumerate(p.shape) if d not in channels)
         is_classic = channel_dims is None or len(p.shape) < 2
-        return is_classic or inside > 32 and not any(g and g.expanded for g in p.gradients)
+        return is_classic or (inside > 32 and not any(g and g.expanded for g in p.gradients))
 
     def _channel_dims(self) -> tuple[int, ...] | None:
         kind = self._random.random()

@@ -201,8 +201,10 @@ def test_every_group_is_unscaled(name: str, backend: str) -> None:
     ids=["reference", "reference-there", "native", "triton"],
     indirect=["backend"],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@each_case
+@pytest.mark.parametrize(
+    ("name", "case", "dtype"),
+    [(*named, (torch.float32, torch.float64)[i % 2]) for i, named in enumerate(SIGNS_AND_DECAYS)],
+)
 def test_hyperparameters_on_a_device(
     name: str,
     case: str,

@@ -64,9 +64,7 @@ def test_extreme_numbers(name: str, extreme: str, backend: str) -> None:
     if name in FIXED_RADIUS and extreme == "all-subnormal":
         pytest.skip("no float32 transcription normalizes weights whose squares are 0")
     if name == "RotationalSGDM" and extreme == "weights-1e-20":
-        pytest.skip(
-            "it composes |w'|^2 of three sums of subnormal squares, of five digits each"
-        )
+        pytest.skip("it composes |w'|^2 of three sums of subnormal squares, of five digits each")
     w0 = weights(1).to(dtype)
     hyper: dict[str, Any] = typical(name)
     if name == "SGDMRT" and "largest" in extreme:

@@ -8,22 +8,18 @@ from typing import Any
 import pytest
 import torch
 from cases import CASES, typical
-from oracles import hyperball
 from oracles.tolerance import (
     EXACT,
     IDENTITY,
     KEPT_RADIUS,
     ON_SPHERE,
     ORTHOGONAL,
-    allowed_error,
     assert_close_to_oracle,
     assert_same,
     error,
 )
 from stepping import make, random, random_grads, run, take_steps
 from torch import Tensor
-
-import sphere_fused
 
 F32, F64 = torch.float32, torch.float64
 FILTERS = (6, 5, 3, 3)
@@ -325,26 +321,3 @@ def test_a_step_that_would_land_on_zero_leaves_the_weight(name: str, backend: st
     p, state = run(name, w0, [g], backend, **hyper)
     assert_same(p[0], w0[0])
     assert_close_to_oracle(name, w0, [g], p, state, **hyper)
-
-
-@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
-@pytest.mark.parametrize("channel_dims", [(), (0,), (1,)], ids=str)
-@pytest.mark.parametrize("lr", [1e-2, 1.5])
-def test_hyperball(lr: float, channel_dims: tuple[int, ...], dtype: torch.dtype) -> None:
-    shapes = [(6, 5, 3, 3), (9, 27)]
-    start = [random(*shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes)]
-    updates = [random(*shape, seed=12 + i, dtype=dtype) for i, shape in enumerate(shapes)]
-    params = [w.clone() for w in start]
-    given = [u.clone() for u in updates]
-    sphere_fused.hyperball_(params, updates, lr, channel_dims=channel_dims)
-    for p, w, u, same in zip(params, start, updates, given, strict=True):
-        assert_same(u, same)
-        oracle, plain = (hyperball(w, u, lr, channel_dims, d) for d in (F64, F32))
-        assert error(p, oracle) <= allowed_error(plain, oracle, dtype)
-
-
-def test_hyperball_without_an_update_leaves_the_weight() -> None:
-    w = random(9, 27, seed=14)
-    p = w.clone()
-    sphere_fused.hyperball_([p], [torch.zeros_like(w)], 0.1)
-    assert_same(p, w)

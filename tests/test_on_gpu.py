@@ -166,12 +166,10 @@ def test_tensors_are_passed_by_address(gpu: Gpu, dtype: torch.dtype) -> None:
     numbers = group_hyper()
     gpu.step([numbers, group_hyper(lr=lr, grad_scale=scale, found_inf=found)])
     assert gpu.groups[0][0] == numbers
-    assert gpu.groups[0][1] == (
-        (lr.data_ptr(), dtype == torch.float64),
-        *numbers[1:8],
-        (scale.data_ptr(), False),
-        (found.data_ptr(), False),
-        (),
+    assert gpu.groups[0][1] == numbers._replace(
+        lr=(lr.data_ptr(), dtype == torch.float64),
+        grad_scale=(scale.data_ptr(), False),
+        found_inf=(found.data_ptr(), False),
     )
     # A step under which they lie still sends nothing new.
     gpu.step([numbers, group_hyper(lr=lr, grad_scale=scale, found_inf=found)])
@@ -213,13 +211,14 @@ def test_tensors_elsewhere_are_moved_once_for_all_groups(
 def test_the_compiled_module_takes_addresses(native: str) -> None:
     plan = planning.compiled.Plan()
     numbers = group_hyper()
-    plan.step([numbers, ((64, True), *numbers[1:8], (64, False), (64, False), ())], 1)
+    there = numbers._replace(lr=(64, True), grad_scale=(64, False), found_inf=(64, False))
+    plan.step([numbers, there], 1)
     for wrong in (
         numbers[:8],
-        (*numbers[:8], (64, True), 0.0, ()),
-        (*numbers[:8], 1.0, (64, True), ()),
-        (("64", True), *numbers[1:]),
-        ("0.1", *numbers[1:]),
+        numbers._replace(grad_scale=(64, True)),
+        numbers._replace(found_inf=(64, True)),
+        numbers._replace(lr=("64", True)),
+        numbers._replace(lr="0.1"),
     ):
         with pytest.raises(TypeError):
             plan.step([wrong], 1)

@@ -175,7 +175,10 @@ BAD = [
     (Rule("mine", tangential), "gram has hh only where"),
     (Rule("mine", tangential, **ADAM), "gram has hh only where"),
     (Rule("mine", step, land, "previous"), 'whose direction is "previous" has no land'),
-    (Rule("mine", uses_s, second_moment=None), "with a segment_state: hand it on, s=s"),
+    (
+        Rule("mine", uses_s, second_moment=None),
+        '"segment", or with a segment_state: hand it on, s=s',
+    ),
     (
         Rule("mine", step, direction="previous", peak=share, verdict=verdict),
         'whose direction is "previous" has no verdict',

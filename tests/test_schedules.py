@@ -15,7 +15,7 @@ from stepping import make, random, random_grads, take_steps
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler, swa_utils
 
-# With betas and with momentum, averaged with both betas or one after the other.
+# With betas, with momentum, and betas of which both are the first moment's.
 each = pytest.mark.parametrize("name", ["AdamSRT", "SGDP", "RotationalLion"])
 SHAPES = [(6, 5), (4, 3, 3, 3)]
 STEPS = 6
@@ -160,7 +160,9 @@ OTHERS: dict[str, Any] = {
 }
 # Which of them say how a step is taken, and not what it is.
 HOW = ("capturable", "foreach", "fused", "backend")
-OVERRIDES = [(name, key) for name in OPTIMIZERS for key in make(name, weights(), **least(name)).defaults]
+OVERRIDES = [
+    (name, key) for name in OPTIMIZERS for key in make(name, weights(), **least(name)).defaults
+]
 
 
 @pytest.mark.parametrize(("name", "key"), OVERRIDES)

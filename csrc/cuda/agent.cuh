@@ -122,7 +122,7 @@ __device__ __forceinline__ void step_held_row(const Entry& entry, int64_t index,
     }
   };
   const Update<T> u = decide(entry, gram, kept, measured);
-  if (kept.s && group.leads()) *global(kept.s) = u.s;
+  if (inside && at.s && group.leads()) *global(static_cast<T*>(at.s) + index) = u.s;
 
   const Share<int> again = anew(mine);
 #pragma unroll

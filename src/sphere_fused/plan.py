@@ -7,6 +7,7 @@ get wrong about tensors is refused here, before a pointer leaves Python or a byt
 
 from __future__ import annotations
 
+import collections
 import importlib
 import math
 from array import array
@@ -50,6 +51,10 @@ def in_double(value: float | torch.Tensor) -> Any:
     return value.reshape(()).double() if isinstance(value, torch.Tensor) else value
 
 
+# A named tuple without fields, of rules that have no hyperparameters of their own.
+NO_OWN: Any = collections.namedtuple("Own", ())()
+
+
 class GroupHyper(NamedTuple):
     """The hyperparameters of a parameter group; see rule.Hyper.
 
@@ -70,7 +75,7 @@ class GroupHyper(NamedTuple):
     ahead_g: float = 0.0
     corrects: bool = True  # moments are corrected for their bias
     maximize: bool = False
-    own: Any = ()  # as in Hyper
+    own: Any = NO_OWN  # as in Hyper
     grad_scale: float | torch.Tensor = 1.0  # what gradients are to be divided by
     found_inf: float | torch.Tensor = 0.0  # not 0: the step changes nothing; same in all groups
 

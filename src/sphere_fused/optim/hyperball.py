@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sphere_fused import backends, functional
-from sphere_fused.optim.arguments import in_range
+from sphere_fused.optim.arguments import channel_dims_of, in_range
 from sphere_fused.plan import Entry, GroupHyper, at_hand, check_parameter
 from sphere_fused.rule import Gram, Hyper, Landing, Rule, Scalar, Update, sqrt, where
 from sphere_fused.segments import inside_segment
@@ -66,9 +66,9 @@ def hyperball_(
     params, updates = list(params), list(updates)
     if len(params) != len(updates):
         raise ValueError(f"there are {len(params)} params and {len(updates)} updates: give as many")
-    lr = at_hand(lr)
-    if isinstance(lr, float):  # one on a GPU is read there
+    if not isinstance(lr, torch.Tensor) or lr.is_cpu:  # one on a GPU is read there
         in_range(lr, "lr")
+    channel_dims = channel_dims_of({"channel_dims": channel_dims})
     entries = []
     for i, (p, update) in enumerate(zip(params, updates, strict=True)):
         name = f"parameter {i} {tuple(p.shape)}"
@@ -78,6 +78,14 @@ def hyperball_(
                 "hyperball_ cannot be captured into a CUDA graph: capture an optimizer's step, as "
                 "AdamH's with capturable=True"
             )
+        if not isinstance(update, torch.Tensor):
+            raise TypeError(f"the update of {name} must be a tensor, not {update!r}")
+        if update.dtype not in (p.dtype, torch.float32):
+            takes = " or ".join(sorted({str(p.dtype), "torch.float32"}))
+            raise TypeError(
+                f"the update of {name} is {update.dtype}; a {p.dtype} parameter takes updates in "
+                f"{takes}: convert it with .to()"
+            )
         if update.shape != p.shape or update.device != p.device:
             raise ValueError(
                 f"the update of {name} is {tuple(update.shape)} on {update.device} where the "
@@ -85,7 +93,7 @@ def hyperball_(
             )
         entries.append(entry_of(p, update, name, channel_dims, backend))
     hyper = GroupHyper(
-        lr=lr,
+        lr=at_hand(lr),
         beta1=0.0,
         gain1=1.0,
         beta2=0.0,
