@@ -75,7 +75,7 @@ def test_every_half_is_read_and_rounded_as_torch_does(dtype: torch.dtype, native
 
 # Rows and columns that are surveyed in several pieces, and rows that are in blocks.
 SURVEYED = {"rows": (40, 3000), "blocks": (3, 70_001), "columns": (130, 3000)}
-# What is added of the weight to the gradient of the first filter, of the last, and of all others.
+# What is added of the weight to the gradient of the first filter, of the second, and of all others.
 # Then all filters are orthogonal to their gradients, or the tensor alone is, or nothing.
 VERDICTS = {"filters": (0.0, 0.0, 0.0), "tensor": (1.0, -1.0, 0.0), "nothing": (1.0, 1.0, 1.0)}
 
@@ -88,9 +88,9 @@ def test_a_verdict_on_a_tensor_in_pieces(name: str, lie: str, verdict: str, nati
         w = torch.nn.functional.normalize(random(*SURVEYED[lie], seed=1, dtype=torch.float64))
         g = random(*SURVEYED[lie], seed=2, dtype=torch.float64)
         g = torch.nn.functional.normalize(g - (g * w).sum(1, keepdim=True) * w)
-        first, last, others = VERDICTS[verdict]
+        first, second, others = VERDICTS[verdict]
         along = torch.full((len(w), 1), others, dtype=torch.float64)
-        along[0], along[-1] = first, last
+        along[0], along[1] = first, second
         both = [w, g + along * w]
         if lie == "columns":
             both = [a.t().contiguous().t() for a in both]
