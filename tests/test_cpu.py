@@ -21,7 +21,8 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 # Either side of every edge of csrc/cpu: vectors, batches of rows, rows that are taken alone,
 # partial sums, blocks and rows that threads share; and more rows than a batch has.
 LENGTHS = (2, 7, 8, 9, 63, 64, 65, 127, 128, 341, 342, 511, 512, 513, 640, 1023, 1024, 1025, 2049)
-SHAPES = [*((19, length) for length in LENGTHS), (3, 32769), (2, 65536), (2, 65537), (1025,)]
+SHAPES = [*((19, length) for length in LENGTHS), (1025,)]
+SHAPES += [(3, 16384), (3, 16385), (3, 32769), (2, 65536), (2, 65537)]
 SOME_SHAPES = [(6, 5, 3, 3), (19, 65), (3, 517), (2, 70_001), (33,)]
 
 
@@ -70,6 +71,42 @@ def test_every_half_is_read_and_rounded_as_torch_does(dtype: torch.dtype, native
     p.grad = -values
     sphere_fused.SGDMRT([p], lr=1.0, channel_dims=None, backend=native).step()
     assert_same(p, values.to(dtype))
+
+
+# Rows and columns that are surveyed in several pieces, and rows that are in blocks.
+SURVEYED = {"rows": (40, 3000), "blocks": (3, 70_001), "columns": (130, 3000)}
+# What is added of the weight to the gradient of the first filter, of the second, and of all others.
+# Then all filters are orthogonal to their gradients, or the tensor alone is, or nothing.
+VERDICTS = {"filters": (0.0, 0.0, 0.0), "tensor": (1.0, -1.0, 0.0), "nothing": (1.0, 1.0, 1.0)}
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("lie", SURVEYED)
+@pytest.mark.parametrize("name", ["AdamP", "SGDP"])
+def test_a_verdict_on_a_tensor_in_pieces(name: str, lie: str, verdict: str, native: str) -> None:
+    def made(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        w = torch.nn.functional.normalize(random(*SURVEYED[lie], seed=1, dtype=torch.float64))
+        g = random(*SURVEYED[lie], seed=2, dtype=torch.float64)
+        g = torch.nn.functional.normalize(g - (g * w).sum(1, keepdim=True) * w)
+        first, second, others = VERDICTS[verdict]
+        along = torch.full((len(w), 1), others, dtype=torch.float64)
+        along[0], along[1] = first, second
+        both = [w, g + along * w]
+        if lie == "columns":
+            both = [a.t().contiguous().t() for a in both]
+        return both[0].to(dtype), both[1].to(dtype)
+
+    def stepped(dtype: torch.dtype, backend: str, **hyper: float) -> torch.Tensor:
+        w, g = made(dtype)
+        return run(name, w, [g, g], backend, lr=0.1, weight_decay=0.1, **hyper)[0]
+
+    # A delta that only filters that are orthogonal but for rounding are below, and the tensor.
+    expected = stepped(torch.float64, "reference", delta=0.1)
+    torch.testing.assert_close(
+        stepped(torch.float32, native, delta=0.1).double(), expected, rtol=1e-5, atol=1e-6
+    )
+    unprojected = stepped(torch.float64, "reference", delta=0.0)
+    assert torch.equal(expected, unprojected) == (verdict == "nothing")
 
 
 def output_of(script: str, **environment: str) -> list[int]:

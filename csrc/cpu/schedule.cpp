@@ -112,7 +112,6 @@ void CpuSteps::survey(const Kernels& kernels, Works works, int threads) {
   pieces_.clear();
   for (const Work& w : works) {
     if (!surveys(*w.at)) continue;
-    w.verdict->number = 1;
     const Segments& at = *w.at;
     const Units units = is_long(at) ? Units{at.outer * blocks_in(at.dim), kBlock} : units_of(at);
     const int64_t per_piece = std::max<int64_t>(kBlock / units.size, 1);
@@ -170,18 +169,19 @@ void CpuSteps::sort(const Segments* table, int64_t count, const GroupHyper* grou
   hypers_.reserve(count), verdicts_.reserve(count);  // to which Work points
   const GroupHyper* group = nullptr;
   double last_step = -1;
-  bool last_decays = false;
+  const Hyper<double>* last[2] = {};  // by whether the rule decays as the group says
   for (int64_t i = 0; i < count; ++i) {
     const Segments& at = table[i];
     if (!at.g || !at.on_cpu) continue;
     const double t = at.step ? *at.step + 1.0 : 0.0;
-    const bool decays = sphere_fused::decays(at.rule);
-    if (group != groups + at.group || t != last_step || decays != last_decays) {
-      group = groups + at.group, last_step = t, last_decays = decays;
-      hypers_.push_back(hyper_at(*group, at, t));
+    if (group != groups + at.group || t != last_step) {
+      group = groups + at.group, last_step = t;
+      last[false] = last[true] = nullptr;
     }
+    const Hyper<double>*& hyper = last[decays(at.rule)];
+    if (!hyper) hyper = &hypers_.emplace_back(hyper_at(*group, at, t));
     Verdict* const verdict = surveys(at) ? &verdicts_.emplace_back() : nullptr;
-    (is_long(at) || verdict ? again_ : once_).push_back({&at, &hypers_.back(), verdict});
+    (is_long(at) || verdict ? again_ : once_).push_back({&at, hyper, verdict});
   }
 }
 
