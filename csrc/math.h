@@ -121,13 +121,14 @@ SPHERE_INLINE Update<T> decide(int rule, Gram<T> gram, T s, const Hyper<T>& h, M
   } else {
     const Update<T> u = step<kDirection>(rule, gram, s, h);
     if (!lands(rule)) return u;
-    const T from_w = u.a_w * u.a_w * gram.ww;
-    const T from_x = u.a_x * u.a_x * gram.xx;
+    // In this order, because the square of a small coefficient may be 0 where its term is not.
+    const T from_w = u.a_w * (u.a_w * gram.ww);
+    const T from_x = u.a_x * (u.a_x * gram.xx);
     T terms = from_w + from_x;
-    Landing<T> y = {terms + 2 * u.a_w * u.a_x * gram.wx, u.a_w * gram.ww + u.a_x * gram.wx,
+    Landing<T> y = {terms + 2 * u.a_w * (u.a_x * gram.wx), u.a_w * gram.ww + u.a_x * gram.wx,
                     u.a_w * gram.wx + u.a_x * gram.xx};
     if constexpr (!kMakesMoment<kDirection>) {
-      const T from_1 = u.a_1 * u.a_1 * h.dim;
+      const T from_1 = u.a_1 * (u.a_1 * h.dim);
       terms += from_1;
       y.yy += from_1 + 2 * u.a_1 * (u.a_w * gram.sw + u.a_x * gram.sx);
       y.wy += u.a_1 * gram.sw;

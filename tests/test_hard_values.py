@@ -63,10 +63,6 @@ def test_extreme_numbers(name: str, extreme: str, backend: str) -> None:
     weights, gradients, dtype = EXTREMES[extreme]
     if name in FIXED_RADIUS and extreme == "all-subnormal":
         pytest.skip("no float32 transcription normalizes weights whose squares are 0")
-    if (name, extreme) == ("AdamH", "weights-1e-20"):
-        pytest.skip("its step of 1e-21, squared, is subnormal, and compiled code squares it first")
-    if (name, extreme) == ("RotationalSGDM", "gradients-1e-20"):
-        pytest.skip("squares of 1e-40 are subnormal, and a segment's sums differ in their digits")
     if name == "RotationalSGDM" and extreme == "weights-1e-20":
         pytest.skip("it composes |w'|^2 of three sums of subnormal squares, of five digits each")
     w0 = weights(1).to(dtype)

@@ -101,8 +101,8 @@ void CpuSteps::step_long_rows(const Kernels& kernels, Works works, int threads) 
     row.update = kernels.row_update(*row.work, row.row, sum);
   });
   // The last are still in the cache.
-  parallel_for(blocks_.size(), threads, [&](int64_t i) {
-    const Block& b = blocks_[blocks_.size() - 1 - i];
+  parallel_for<kBackwards>(blocks_.size(), threads, [&](int64_t i) {
+    const Block& b = blocks_[i];
     const Row& row = rows_[b.row];
     kernels.block_update(*row.work, row.row, b.block, row.update);
   });

@@ -303,14 +303,15 @@ def whole_or(gram, whole, h):
 @triton.jit
 def landing(sums, u, h, direction: tl.constexpr):
     """The new point's products in closed form, and whether that loses digits, or has overflowed."""
-    from_w = u.a_w * u.a_w * sums.ww
-    from_x = u.a_x * u.a_x * sums.xx
+    # In this order, because the square of a small coefficient may be 0 where its term is not.
+    from_w = u.a_w * (u.a_w * sums.ww)
+    from_x = u.a_x * (u.a_x * sums.xx)
     terms = from_w + from_x
-    yy = terms + 2.0 * u.a_w * u.a_x * sums.wx
+    yy = terms + 2.0 * u.a_w * (u.a_x * sums.wx)
     wy = u.a_w * sums.ww + u.a_x * sums.wx
     xy = u.a_w * sums.wx + u.a_x * sums.xx
     if direction != "moment":
-        from_1 = u.a_1 * u.a_1 * h.dim
+        from_1 = u.a_1 * (u.a_1 * h.dim)
         terms += from_1
         yy += from_1 + 2.0 * u.a_1 * (u.a_w * sums.sw + u.a_x * sums.sx)
         wy += u.a_1 * sums.sw
