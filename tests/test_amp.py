@@ -22,7 +22,7 @@ from stepping import (
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sphere_fused import plan
+from sphere_fused.hyper import GroupHyper
 from sphere_fused.optim import base
 
 SHAPES = [(6, 5), (5, 147), (7,)]
@@ -219,7 +219,7 @@ def test_hyperparameters_on_a_device(
     grads = [random_grads(shape, 3, dtype, seed=10 * i) for i, shape in enumerate(SHAPES)]
     monkeypatch.setattr(base, "at_hand", lambda value: value)
     if parameter_is_there:
-        monkeypatch.setattr(plan.GroupHyper, "on", lambda self, _: self)
+        monkeypatch.setattr(GroupHyper, "on", lambda self, _: self)
     params = [w.clone() for w in start]
     optimizer = make(name, params, backend, **{**hyper, "lr": torch.tensor([[hyper["lr"]]])})
     optimizer.grad_scale, optimizer.found_inf = torch.tensor([SCALE]), torch.zeros(1)

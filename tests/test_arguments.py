@@ -135,6 +135,18 @@ def with_a_row(value: float) -> Tensor:
     return p
 
 
+def test_a_value_that_only_a_step_finds(backend: str) -> None:
+    """SGDP divides by 1 - momentum, which a scheduler may have set to 0."""
+    p = random(3, 4, seed=0).requires_grad_()
+    opt = make("SGDP", [p], backend, momentum=0.9)
+    p.grad = torch.ones(3, 4)
+    opt.param_groups[0]["momentum"] = 1.0
+    before = p.detach().clone()
+    with pytest.raises(ValueError, match="momentum must be at least 0 and below 1, not 1"):
+        opt.step()
+    assert_same(p, before, "the weight")
+
+
 @pytest.mark.parametrize("value", [0.0, nan])
 @pytest.mark.parametrize("name", FIXED_RADIUS)
 def test_segments_without_a_direction(name: str, value: float, backend: str) -> None:

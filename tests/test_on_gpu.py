@@ -13,7 +13,7 @@ from stepping import assert_unchanged, make, random, snapshot
 
 from sphere_fused import plan as planning
 from sphere_fused.backends import native as native_backend
-from sphere_fused.plan import GroupHyper
+from sphere_fused.hyper import GroupHyper
 
 
 class Gpu:

@@ -197,6 +197,10 @@ BAD = [
     (Rule("mine", by_verdict), "h has verdict only where the rule has a verdict"),
     (Rule("mine", step, peak=peak), "peak and verdict go together: give both or neither"),
     (Rule("mine", step, verdict=verdict), "peak and verdict go together: give both or neither"),
+    (
+        Rule("mine", step, land, peak=peak, verdict=verdict),
+        "land and verdict do not go together: leave one out",
+    ),
     (surveying(step, verdict), r"it must have 2 arguments, as peak\(gram, h\), not 3"),
     (surveying(peak, peak), r"it must have 3 arguments, as verdict\(whole, peak, h\), not 2"),
     (surveying(too_early, verdict), "gram has wx only where x is known, which is later"),

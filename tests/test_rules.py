@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ import sphere_fused
 from sphere_fused.backends import BACKENDS
 from sphere_fused.optim import OPTIMIZERS, RULES
 from sphere_fused.optim.hyperball import HYPERBALL
+from sphere_fused.rule import Rule
 
 
 def test_rules_are_told_apart() -> None:
@@ -24,6 +26,16 @@ def test_rules_are_told_apart() -> None:
     assert all(rule.name == rule.name.lower() for rule in RULES)
     used = {rule for o in OPTIMIZERS for rule in (o.rule, o.classic, *o.other_rules)}
     assert {rule.key for rule in (*used, HYPERBALL)} == {rule.key for rule in RULES}
+
+
+def test_a_key_is_of_everything_but_the_name() -> None:
+    rule = RULES[0]
+    other = {"direction": "sign", "second_moment": None, "segment_state": "q", "own": ("rate",)}
+    other |= {"keeps_radius": True, "decays": False}
+    other |= dict.fromkeys(("step", "land", "peak", "verdict"), test_rules_are_told_apart)
+    keys = {replace(rule, **{field: value}).key for field, value in other.items()}
+    assert len(keys | {rule.key}) == len(other) + 1 == len(fields(Rule))
+    assert replace(rule, name="other").key == rule.key
 
 
 def test_every_public_optimizer_is_tested() -> None:

@@ -36,12 +36,12 @@ from sphere_fused.backends.triton.shapes import PART, SIZES, pieces_of, shape_of
 # Lengths of rows on both sides of every size in the tables: with loads of 16 bytes, and without.
 LENGTHS = [2, 3, 4, 5, 8, 16, 17, 64, 256, 257, 511, 512, 513, 1023, 1024, 1025, 2048, 2052, 2053]
 
-# Every direction in float32; the other arithmetic for those that hold and sum differently, which is
-# what shapes depend on, and the other width of loads for one.
+# Every direction in float32; the other arithmetic, and the other width of loads, for one.
 RULES_AND_DTYPES = [(name, torch.float32) for name in REPRESENTATIVES]
-RULES_AND_DTYPES += [(name, torch.float64) for name in ("AdamSRT", "AdamG", "RotationalAdamW")]
-RULES_AND_DTYPES += [("AdamSRT", torch.bfloat16)]
+RULES_AND_DTYPES += [("AdamSRT", torch.float64), ("AdamSRT", torch.bfloat16)]
 of_rules_and_dtypes = pytest.mark.parametrize(("name", "dtype"), RULES_AND_DTYPES, ids=str)
+# And for those that hold and sum differently, which is what the shapes of rows depend on.
+HOLDING = [("AdamG", torch.float64), ("RotationalAdamW", torch.float64)]
 
 
 def step_all(
@@ -61,7 +61,7 @@ def test_cases(name: str, case: str, hyper: dict[str, Any]) -> None:
     shapes_of = MODEL if case == "typical" else [(6, 5, 3, 3), (33,)]
     start = [random(*shape, seed=i) for i, shape in enumerate(shapes_of)]
     # Powers of beta are by squaring: the third is the first that multiplies two of them.
-    step_all(name, start, 3, torch.float32, **hyper)
+    step_all(name, start, 3 if case == "typical" else 2, torch.float32, **hyper)
 
 
 @pytest.mark.parametrize(("dtype", "grad_dtype"), DTYPES, ids=str)
@@ -71,7 +71,7 @@ def test_dtypes(name: str, dtype: torch.dtype, grad_dtype: torch.dtype) -> None:
     step_all(name, start, 2, grad_dtype, **typical(name))
 
 
-@of_rules_and_dtypes
+@pytest.mark.parametrize(("name", "dtype"), RULES_AND_DTYPES + HOLDING, ids=str)
 def test_lengths_of_rows(name: str, dtype: torch.dtype) -> None:
     # Two elements of mean 0 cannot turn: what is left of a direction is rounding.
     lengths = LENGTHS[1:] if known(name, zero_mean=True) else LENGTHS
@@ -250,11 +250,11 @@ def test_gradients_that_come_go_and_change_their_dtype() -> None:
 @of_rules_and_dtypes
 def test_segments_in_parts(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "PART", 1024)
-    rows = [(2, 2049), (1, 3001), (2, 2056), (4, 64), (9,)]
+    rows = [(2, 2049), (1, 3001), (1, 2056), (4, 64), (9,)]
     start = [random(*s, seed=i, dtype=dtype) for i, s in enumerate(rows)]
     step_all(name, start, 2, dtype, **typical(name))
     monkeypatch.setattr(shapes, "PART", 256)
-    columns = [(600, 3), (700, 40), (4, 5)]
+    columns = [(600, 3), (700, 36), (4, 5)]
     start = [random(*s, seed=i, dtype=dtype) for i, s in enumerate(columns)]
     step_all(name, start, 2, dtype, **over(name, (1,)))
 

@@ -22,8 +22,8 @@ if triton.installed():
 import triton as installed
 
 TESTS = Path(__file__).parent
-# Besides the one that is installed: the oldest, the first with AMD, the newest.
-VERSIONS = ["3.4.0", "3.6.0", "3.8.0"]
+# Besides the one that is installed, which is the newest: the oldest, and the first with AMD.
+VERSIONS = ["3.4.0", "3.6.0"]
 # Three programs of 128 threads share the 65,536 registers of a multiprocessor.
 MOST_REGISTERS = {"float32": 144, "bfloat16": 144, "float16": 144, "float64": 168}
 # Of 7 kinds of tensor, at least three reads and two writes of 16 bytes each; half where some of
@@ -74,15 +74,15 @@ def test_every_kind_of_shape(name: str, tmp_path: Path) -> None:
 
 def test_every_rule_and_dtype_and_architecture(tmp_path: Path) -> None:
     # Those that hold the most; narrow ones where it is not only the rule that is another.
-    jobs = [[name, "float32", "cuda", 90, "wide"] for name in ("AdamS", "AdamST", "SGDMRT")]
-    jobs += [[name, "float32", "cuda", 90, "wide"] for name in ("RotationalLion", "AdamH")]
+    names = ("SGDMRT", "RotationalLion", "AdamH")
+    jobs = [[name, "float32", "cuda", 90, "wide"] for name in names]
     jobs += [["RotationalAdamW", dtype, "cuda", 90, "wide"] for dtype in ("bfloat16", "float64")]
     jobs += [["AdamSRT", dtype, "cuda", 90, "wide", "narrow"] for dtype in ("bfloat16", "float64")]
     jobs += [["AdamSRT", "float16", "cuda", 90, "wide"]]
     jobs += [["AdamSRT", "float32", "cuda", arch, "wide", "narrow"] for arch in (80, 100)]
     jobs += [["AdamSRT", "float32", "hip", "gfx942", "wide", "narrow"]]
     rows = list(compiled(jobs, tmp_path))
-    assert len(rows) == 18
+    assert len(rows) == 16
     for row in rows:
         check(row)
 
@@ -134,8 +134,6 @@ def test_other_versions(version: str, tmp_path: Path) -> None:
     jobs += [["AdamSRT", "float32", "cuda", 90, "narrow", "columns", "parts"]]
     if version == VERSIONS[0]:
         jobs.append(["AdamP", "float32", "cuda", 80, "wide"])
-    if version == VERSIONS[-1]:
-        jobs.append(["AdamSRT", "float32", "cuda", 100, "wide"])
     if tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_FOR_AMD:
         jobs.append(["AdamSRT", "float32", "hip", "gfx942", "wide"])
     for row in compiled(jobs, tmp_path / "cache", folder):

@@ -191,6 +191,8 @@ def problem_of(rule: Rule) -> str | None:
         return 'a rule whose direction is "previous" has no verdict: leave it out'
     if (rule.peak is None) != (rule.verdict is None):
         return "peak and verdict go together: give both or neither"
+    if rule.verdict is not None and rule.land is not None:
+        return "land and verdict do not go together: leave one out"
     if not isinstance(rule.own, tuple):
         return f'own must be a tuple of names, as in own=("radius",), not {rule.own!r}'
     for i, name in enumerate(rule.own):

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from sphere_fused.entry import Entry
 from sphere_fused.optim.adamg import AdamG
 from sphere_fused.optim.adams import AdamS
 from sphere_fused.optim.base import SphereOptimizer
 from sphere_fused.optim.loading import LOCAL_OPTIONS
 from sphere_fused.optim.sgdmrt import SGDMRT
-from sphere_fused.plan import Entry
 from sphere_fused.segments import inside_segment
 
 # How far apart the numbers of a filter may be that the paper's code keeps equal but for rounding.

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, library
 
 from sphere_fused import backends
-from sphere_fused.plan import Entry, GroupHyper, Plan
+from sphere_fused.entry import Entry
+from sphere_fused.hyper import GroupHyper
+from sphere_fused.plan import Plan
 
 
 class Tensors(NamedTuple):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -156,7 +156,8 @@ class Rule:
         peak, verdict: for a rule that must see the whole tensor first. `(gram, hyper) -> number` of
             each segment, from ww, wg and gg only; and, of those of the whole tensor and the largest
             such number, `(whole, peak, hyper) -> number`, which `step` reads as h.verdict. Where it
-            is above 1, the tensor is one segment: `step` is given the products of all of it.
+            is above 1, the tensor is one segment: `step` is given the products of all of it. Such a
+            rule has no `land`.
         own: names of hyperparameters of the rule's own, read as h.own.NAME. They become arguments
             of the optimizer and keys of its groups.
     """
@@ -180,8 +181,10 @@ class Rule:
     @property
     def key(self) -> str:
         """What no other rule has, whatever its name."""
-        functions = [f"{f.__module__}.{f.__qualname__}" for f in self.functions]
-        return " ".join([self.direction, *["own decay"] * (not self.decays), *functions, *self.own])
+        values = [getattr(self, field.name) for field in fields(self) if field.name != "name"]
+        return " ".join(
+            f"{v.__module__}.{v.__qualname__}" if callable(v) else str(v) for v in values
+        )
 
     @property
     def state_key(self) -> str | None:

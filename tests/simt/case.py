@@ -17,9 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sphere_fused.entry import DTYPES, Entry
+from sphere_fused.hyper import GroupHyper
 from sphere_fused.optim import RULES
 from sphere_fused.optim.base import SphereOptimizer
-from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan
+from sphere_fused.plan import Plan
 
 MODES = ["step", "capture", "replay"]  # as in run.cpp
 RULE_KEYS = [rule.key for rule in RULES]

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from types import ModuleType
 
 from sphere_fused.backends import native, reference, triton
-from sphere_fused.plan import Entry, GroupHyper, Plan
+from sphere_fused.entry import Entry
+from sphere_fused.hyper import GroupHyper
+from sphere_fused.plan import Plan
 
 BACKENDS: dict[str, ModuleType] = {b.NAME: b for b in (native, triton, reference)}
 log = logging.getLogger("sphere_fused")

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from sphere_fused import plan as planning  # as a module: tests take its `compiled` away
-from sphere_fused.plan import Entry, GroupHyper, Plan, check_capture, placed
+from sphere_fused.entry import Entry
+from sphere_fused.hyper import GroupHyper, placed
+from sphere_fused.plan import Plan, check_capture
 
 NAME = "native"
 # Blocks of one launch; CUDA takes no more.

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sphere_fused.plan import Entry, GroupHyper, Plan
+from sphere_fused.entry import Entry
+from sphere_fused.hyper import GroupHyper
+from sphere_fused.plan import Plan
 from sphere_fused.rule import DIRECTIONS, Gram, Hyper, Landing, Rule, Update
 from sphere_fused.segments import Dims
 

@@ -31,7 +31,7 @@ from sphere_fused.bench.names import (
     TRITON,
 )
 from sphere_fused.bench.shapes import Shape, Shapes
-from sphere_fused.plan import GroupHyper
+from sphere_fused.hyper import GroupHyper
 
 Step = Callable[[], object]
 OPTIMIZERS: dict[str, Callable[[ParamsT], Optimizer]] = {

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
+from sphere_fused.hyper import GroupHyper
 from sphere_fused.optim.adams import AdamS
 from sphere_fused.optim.arguments import given, number
 from sphere_fused.optim.families import AdamFamily, OnUnitSphere
-from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import (
     Gram,
     Hyper,

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
+from sphere_fused.hyper import GroupHyper
 from sphere_fused.optim.arguments import given, in_range
 from sphere_fused.optim.base import SphereOptimizer
 from sphere_fused.optim.classic import ADAM
 from sphere_fused.optim.families import AdamFamily
-from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import Gram, Hyper, Rule, Scalar, Update, maximum, sqrt, where
 from sphere_fused.segments import Dims
 

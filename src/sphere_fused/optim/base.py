@@ -19,9 +19,11 @@ from torch.optim.optimizer import ParamsT
 
 from sphere_fused import backends, functional
 from sphere_fused.check import check
+from sphere_fused.entry import Entry, check_parameter
+from sphere_fused.hyper import GroupHyper, at_hand
 from sphere_fused.optim.arguments import channel_dims_of, in_range
 from sphere_fused.optim.loading import LoadsCheckpoints
-from sphere_fused.plan import Entry, GroupHyper, Plan, at_hand, check_capture, check_parameter
+from sphere_fused.plan import Plan, check_capture
 from sphere_fused.rule import Rule
 from sphere_fused.segments import Dims, geometry, inside_segment
 

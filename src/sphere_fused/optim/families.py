@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from sphere_fused.entry import Entry
+from sphere_fused.hyper import GroupHyper
 from sphere_fused.optim.arguments import in_range, number
 from sphere_fused.optim.base import SphereOptimizer
 from sphere_fused.optim.weights import norms
-from sphere_fused.plan import Entry, GroupHyper
 from sphere_fused.segments import Dims
 
 

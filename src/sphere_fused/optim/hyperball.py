@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from sphere_fused import backends, functional
+from sphere_fused.entry import Entry, check_parameter
+from sphere_fused.hyper import GroupHyper, at_hand
 from sphere_fused.optim.arguments import channel_dims_of, in_range
-from sphere_fused.plan import Entry, GroupHyper, at_hand, check_parameter
 from sphere_fused.rule import Gram, Hyper, Landing, Rule, Scalar, Update, sqrt, where
 from sphere_fused.segments import inside_segment
 

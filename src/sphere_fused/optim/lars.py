@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
+from sphere_fused.hyper import GroupHyper
 from sphere_fused.optim.arguments import given, in_range
 from sphere_fused.optim.families import MomentumFamily, WholeTensors
-from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import Gram, Hyper, Rule, Scalar, Update, sqrt, where
 
 

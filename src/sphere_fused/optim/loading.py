@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import Optimizer
 
-from sphere_fused.plan import Entry
+from sphere_fused.entry import Entry
 
 # How a step is carried out here says nothing about the run that a checkpoint comes from.
 LOCAL_OPTIONS = ("foreach", "fused", "backend", "capturable")

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
+from sphere_fused.hyper import GroupHyper
 from sphere_fused.optim.arguments import given
 from sphere_fused.optim.classic import TORCH_SGD
 from sphere_fused.optim.families import MomentumFamily, OnUnitSphere
-from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import Gram, Hyper, Rule, Scalar, Update, sqrt, where
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from sphere_fused.hyper import GroupHyper
 from sphere_fused.optim.arguments import in_range
 from sphere_fused.optim.base import SphereOptimizer
 from sphere_fused.optim.weights import centred, norms
-from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import Gram, Hyper, Landing, Rule, Scalar, Update, sqrt, where
 from sphere_fused.segments import Dims
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
+from sphere_fused.hyper import GroupHyper
 from sphere_fused.optim.arguments import given
 from sphere_fused.optim.classic import LION
 from sphere_fused.optim.families import AdamFamily
 from sphere_fused.optim.rotational import OWN, Rotational, rotate, tangential
-from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import Rule
 
 

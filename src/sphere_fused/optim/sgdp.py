@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import ParamsT
 
+from sphere_fused.hyper import GroupHyper
 from sphere_fused.optim.adamp import (
     OWN,
     Projecting,
@@ -18,7 +19,6 @@ from sphere_fused.optim.adamp import (
 from sphere_fused.optim.arguments import given, in_range
 from sphere_fused.optim.classic import NESTEROV
 from sphere_fused.optim.families import MomentumFamily
-from sphere_fused.plan import GroupHyper
 from sphere_fused.rule import Rule
 
 
@@ -87,5 +87,6 @@ class SGDP(Projecting, MomentumFamily):
         in_range(group["momentum"], "momentum", below=1.0)
 
     def hyper(self, group: dict[str, Any]) -> GroupHyper:
+        in_range(group["momentum"], "momentum", below=1.0)  # a scheduler may have set it
         hyper = super().hyper(group)
         return hyper._replace(weight_decay=hyper.weight_decay / (1.0 - hyper.beta1))

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import torch
 
-from sphere_fused.plan import Entry, GroupHyper, Plan
+from sphere_fused.entry import Entry
+from sphere_fused.hyper import GroupHyper
+from sphere_fused.plan import Plan
 
 NAME = "triton"
 OLDEST = (3, 4)

@@ -13,7 +13,7 @@ from sphere_fused.backends.triton import kernels, shapes, survey
 from sphere_fused.backends.triton.launch import Launch
 from sphere_fused.backends.triton.moves import Functions, bound, hyper_of
 from sphere_fused.backends.triton.parts import PART_FIELDS
-from sphere_fused.plan import DTYPES, Entry
+from sphere_fused.entry import DTYPES, Entry
 from sphere_fused.rule import Rule
 
 BLOCK = 128  # tensors, or sums, that a program takes at once where it takes one per lane

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from sphere_fused.backends.triton.layout import Layout
-from sphere_fused.plan import DTYPES, Entry, GroupHyper, Plan, check_capture, placed
+from sphere_fused.entry import DTYPES, Entry
+from sphere_fused.hyper import GroupHyper, placed
+from sphere_fused.plan import Plan, check_capture
 
 # What steps in CUDA graphs read, kept because a graph may be replayed at any time.
 _captured: list[Any] = []
