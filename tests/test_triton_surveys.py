@@ -53,16 +53,12 @@ def without(gram, s, h):
     )
 
 
-def point(gram, y, u, h):
-    return Update(s=u.s, a_w=u.a_w, a_x=u.a_x * y.wy / y.yy, a_1=u.a_1 * y.xy / y.yy)
-
-
 SURVEYS: dict[str, Any] = {"peak": loudness, "verdict": of_everything, "own": ("factor",)}
 RULES = {
     "moment": Rule("m", with_moments, second_moment=None, **SURVEYS),
-    "nesterov": Rule("n", without, point, "nesterov", None, **SURVEYS),
-    "sign": Rule("i", without, point, "sign", None, **SURVEYS),
-    "adam": Rule("a", without, point, "adam", "element", **SURVEYS),
+    "nesterov": Rule("n", without, None, "nesterov", None, **SURVEYS),
+    "sign": Rule("i", without, None, "sign", None, **SURVEYS),
+    "adam": Rule("a", without, None, "adam", "element", **SURVEYS),
     "loudest": Rule("l", without, None, "nesterov", None, **{**SURVEYS, "verdict": of_the_loudest}),
 }
 
