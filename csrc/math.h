@@ -68,15 +68,27 @@ inline constexpr int kCancelling = 4;
 template <Direction kDirection, class S>
 using Measured = std::conditional_t<kDirection == kPrevious, Tangent<S>, Landing<S>>;
 
-template <class S, class T>
-SPHERE_INLINE void add(Tangent<S>& tangent, T w, T x, T g, const T& radial) {
-  const S h = g - S(radial) * w;
+// What the elements of S are, or S itself.
+template <class S, class = void>
+struct NumberIn {
+  using Type = S;
+};
+template <class S>
+struct NumberIn<S, std::void_t<decltype(S{}[0])>> {
+  using Type = std::decay_t<decltype(S{}[0])>;
+};
+
+template <class S, class T, class R>
+SPHERE_INLINE void add(Tangent<S>& tangent, T w, T x, T g, const R& radial) {
+  using Number = typename NumberIn<S>::Type;
+  const S h = g - Number(radial) * w;
   tangent.hh += h * h;
   tangent.hx += h * x;
 }
-template <class S, class T>
-SPHERE_INLINE void add(Landing<S>& y, T w, T x, T, const Update<T>& u) {
-  const S p = S(u.a_w) * w + S(u.a_x) * x + S(u.a_1);
+template <class S, class T, class R>
+SPHERE_INLINE void add(Landing<S>& y, T w, T x, T, const Update<R>& u) {
+  using Number = typename NumberIn<S>::Type;
+  const S p = Number(u.a_w) * w + Number(u.a_x) * x + Number(u.a_1);
   y.yy += p * p;
   y.wy += p * w;
   y.xy += p * x;

@@ -39,7 +39,6 @@ LENGTHS = [2, 3, 4, 5, 8, 16, 17, 64, 256, 257, 511, 512, 513, 1023, 1024, 1025,
 # Every direction in float32; the other arithmetic, and the other width of loads, for one.
 RULES_AND_DTYPES = [(name, torch.float32) for name in REPRESENTATIVES]
 RULES_AND_DTYPES += [("AdamSRT", torch.float64), ("AdamSRT", torch.bfloat16)]
-of_rules_and_dtypes = pytest.mark.parametrize(("name", "dtype"), RULES_AND_DTYPES, ids=str)
 # And for those that hold and sum differently, which is what the shapes of rows depend on.
 HOLDING = [("AdamG", torch.float64), ("RotationalAdamW", torch.float64)]
 
@@ -90,11 +89,11 @@ def test_columns(name: str) -> None:
     step_all(name, across, 2, torch.float32, **over(name, (0, 2)))
 
 
-@of_rules_and_dtypes
-def test_layouts_side_by_side(name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_layouts_side_by_side(name: str) -> None:
     layouts = [layout for layout in LAYOUTS if layout.blocks]
-    start = [random(*a.shape, seed=i, dtype=dtype) for i, a in enumerate(layouts)]
-    grads = [random_grads(a.shape, 2, dtype, seed=100 * i) for i, a in enumerate(layouts)]
+    start = [random(*a.shape, seed=i) for i, a in enumerate(layouts)]
+    grads = [random_grads(a.shape, 2, seed=100 * i) for i, a in enumerate(layouts)]
     params = [a.make(w.clone()) for a, w in zip(layouts, start, strict=True)]
     # Two elements of mean 0 cannot turn: what is left of a direction is rounding.
     hypers = [
@@ -247,7 +246,7 @@ def test_gradients_that_come_go_and_change_their_dtype() -> None:
         assert_close_to_oracle("AdamSRT", w, list(of_param), p, optimizer.state[p])
 
 
-@of_rules_and_dtypes
+@pytest.mark.parametrize(("name", "dtype"), RULES_AND_DTYPES, ids=str)
 def test_segments_in_parts(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "PART", 1024)
     rows = [(2, 2049), (1, 3001), (1, 2056), (4, 64), (9,)]

@@ -188,19 +188,41 @@ SPHERE_INLINE Gram<double> gram_of(const Look look, Gram<Vector<T>> lanes = Gram
 template <Direction kDirection, class T>
 using Of = std::conditional_t<kDirection == kPrevious, T, Update<T>>;
 
-// The products that `decide` asks for; rarely needed, so not vectorized.
+SPHERE_INLINE Tangent<double> folded(const Tangent<Double4>& a) {
+  return {sum(a.hh), sum(a.hx)};
+}
+SPHERE_INLINE Landing<double> folded(const Landing<Double4>& a) {
+  return {sum(a.yy), sum(a.wy), sum(a.xy)};
+}
+
+// The products that `decide` asks for, of elements `stride` apart; neighbours are vectorized.
 template <Direction kDirection, class W, class G, class T>
 Measured<kDirection, T> measured_of(const Stretch<W, G>& row, int64_t stride, const Hyper<T>& h,
                                     const Of<kDirection, T>& of) {
   Measured<kDirection, double> total{};
   for (int64_t first = 0; first < row.n; first += kPartial<double>) {
     const int64_t last = first + kPartial<double> < row.n ? first + kPartial<double> : row.n;
-    Measured<kDirection, double> part{};
-    for (int64_t i = first; i < last; ++i) {
-      const Loaded<T> e = read_again<kDirection, T>(row, i * stride, h);
-      add(part, e.w, e.x, e.g, of);
+    Measured<kDirection, Double4> lanes{};
+    Measured<kDirection, double> rest{};
+    const auto at = [&](int64_t i, auto kind) __attribute__((always_inline)) {
+      using V = decltype(kind);
+      const Loaded<V> e = read_again<kDirection, V>(row, i * stride, h);
+      if constexpr (std::is_same_v<V, T>) {
+        add(rest, e.w, e.x, e.g, of);
+      } else {
+        const auto w = in_double(e.w), x = in_double(e.x), g = in_double(e.g);
+        for (int k = 0; k < int(sizeof w / sizeof(Double4)); ++k) {
+          add(lanes, w.part[k], x.part[k], g.part[k], of);
+        }
+      }
+    };
+    if (stride == 1) {
+      sweep<T>(first, last, at);
+    } else {
+      for (int64_t i = first; i < last; ++i) at(i, T{});
     }
-    total += part;
+    total += folded(lanes);
+    total += rest;
   }
   return rounded<T>(total);
 }

@@ -164,6 +164,21 @@ template <class Half>
 struct Halves {
   Half low, high;
 };
+
+// A vector's elements in vectors of double.
+template <int kCount>
+struct InDouble {
+  Double4 part[kCount];
+};
+SPHERE_INLINE InDouble<1> in_double(Double4 a) {
+  return {{a}};
+}
+SPHERE_INLINE InDouble<2> in_double(Float8 a) {
+  const auto halves = same_bits<Halves<VectorOf<float, 4>>>(a);
+  return {{__builtin_convertvector(halves.low, Double4),
+           __builtin_convertvector(halves.high, Double4)}};
+}
+
 SPHERE_INLINE float sum(Float8 a) {
   const auto quarters = same_bits<Halves<VectorOf<float, 4>>>(a);
   const VectorOf<float, 4> s = quarters.low + quarters.high;
