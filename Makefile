@@ -12,7 +12,7 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/pytest
 
-# All of it, on the CPU, in about 36 minutes; writes the README's tables and its figure.
+# All of it, on the CPU, in some 36 minutes; writes the README's tables and its figure.
 bench: .venv/bench
 	$(BIN)/python -m sphere_fused bench --device cpu --json benchmarks/results/cpu.json
 	$(BIN)/python -m sphere_fused bench report benchmarks/results/cpu.json --into README.md --figure docs/bench.png

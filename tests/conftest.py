@@ -39,10 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(1)
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`backend` is each backend that must agree with the oracle. It varies fastest: the oracle
-    remembers what it ran last."""
+    """`backend` is each backend that must agree with the oracle."""
     own = any("backend" in str(m.args[0]) for m in metafunc.definition.iter_markers("parametrize"))
     if "backend" in metafunc.fixturenames and not own:
         names = ["reference", "native"]

@@ -8,9 +8,6 @@ places, without which a lucky transcription would condemn a backend for a single
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import torch
@@ -78,40 +75,13 @@ class Comparison(NamedTuple):
     bound: float
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A run, told from others by `key`."""
-
-    key: Any
-    name: str = field(compare=False)
-    w0: Tensor = field(compare=False)
-    grads: list[Tensor | None] = field(compare=False)
-    hyper: dict[str, Any] = field(compare=False)
-
-
-@lru_cache(maxsize=8)
-def _references(recipe: Recipe, dtype: torch.dtype) -> tuple[Trajectory, Trajectory]:
-    name, w0, grads, hyper = recipe.name, recipe.w0, recipe.grads, recipe.hyper
-    store = None if dtype == arithmetic_dtype(dtype) else dtype
-    plain = trajectory(name, w0, grads, dtype=torch.float32, store=store, **hyper)
-    return trajectory(name, w0, grads, **hyper), plain
-
-
 def references(
     name: str, w0: Tensor, grads: Sequence[Tensor | None], dtype: torch.dtype, **hyper: Any
 ) -> tuple[Trajectory, Trajectory]:
-    """The oracle, and the straightforward transcription for weights stored in `dtype`. What ran
-    last is remembered, because every backend is held against the same."""
-    tensors = [w0, *grads]
-    bits = [None if t is None else (t.dtype, t.shape, digest(t)) for t in tensors]
-    numbers = {k: v.item() if isinstance(v, Tensor) else v for k, v in hyper.items()}
-    key = (name, tuple(bits), repr(numbers))
-    return _references(Recipe(key, name, w0, list(grads), hyper), dtype)
-
-
-def digest(t: Tensor) -> bytes:
-    """Of the elements, however they lie in memory."""
-    return sha256(t.detach().double().numpy().tobytes()).digest()
+    """The oracle, and the straightforward transcription for weights stored in `dtype`."""
+    store = None if dtype == arithmetic_dtype(dtype) else dtype
+    plain = trajectory(name, w0, grads, dtype=torch.float32, store=store, **hyper)
+    return trajectory(name, w0, grads, **hyper), plain
 
 
 def compare(
